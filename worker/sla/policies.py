@@ -19,6 +19,9 @@ PlanReason = Literal["ticket", "customer", "default", "not_a_named_contact", "no
 #: The calendar name by which coverage means "the 9-to-5 calendar of the ticket's region".
 IN_REGION = "@region"
 
+#: The key under which `Rules.plans` has the policy of every ticket whose plan has none of its own.
+ANY_PLAN = "*"
+
 #: From the most to the least severe (SPEC 2).
 SEVERITIES = ("L1", "L2", "L3", "L4")
 
@@ -247,6 +250,8 @@ class Rules(msgspec.Struct, frozen=True):
 
     def _version(self, plan: str | None, opened_at: int) -> Policy | None:
         versions = self.plans.get(plan) if plan is not None else None
+        if versions is None:
+            versions = self.plans.get(ANY_PLAN)
         if not versions:
             return None
         chosen = versions[0]

@@ -1,0 +1,293 @@
+"""What a ticket's facts add up to: a Book, folded in the order in which things happened.
+
+The creation is the first fact; the others follow by instant, then `event_id` (SPEC 6). `step` takes one fact and
+gives a new Book; `fold` takes them all. A Book knows verdicts up to its last fact only: whoever asks at a later
+instant uses `seen_at`, which is never kept, so that evidence which comes later still counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+
+import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from worker.sla.events import Event
+from worker.sla.policies import Attributes, Rules, Terms
+from worker.sla.timers import METRICS, Timer, Verb, advance, arm, change, reopen, retarget
+
+
+class Book(msgspec.Struct):
+    """A ticket as its facts make it. Values inside are frozen; only `step` fills a fresh copy.
+
+    `conversation` counts public customer messages that found none unanswered; `waiting` is the event of one that
+    was written while the ticket was closed. `past` holds earlier cycles that were warned about or breached.
+    """
+
+    created_by: str
+    opened_at: int
+    time_source: str
+    attributes: Attributes
+    terms: Terms
+    status: str | None = None
+    assigned_to: str | None = None
+    assigned_group: str | None = None
+    closed_at: int | None = None
+    merged_at: int | None = None
+    conversation: int = 0
+    unanswered: bool = False
+    waiting: str | None = None
+    promises: int = 0
+    timers: tuple[Timer, ...] = ()
+    past: tuple[Timer, ...] = ()
+    last: tuple[int, str] = (0, "")
+    next_at: int | None = None
+
+
+def order(facts: Sequence[Event]) -> list[Event]:
+    """Facts as they count: the creation first, what claims to be earlier at its instant (SPEC 5, 6)."""
+    creation = creation_of(facts)
+    if creation is None:
+        return []
+    first = creation.occurred_at
+    rest = sorted(
+        (f for f in facts if f is not creation), key=lambda f: (max(f.occurred_at, first), f.event_id)
+    )
+    return [creation, *rest]
+
+
+def creation_of(facts: Sequence[Event]) -> Event | None:
+    """The earliest creation; a second one is an update of what it names."""
+    return min((f for f in facts if f.created), key=lambda f: (f.occurred_at, f.event_id), default=None)
+
+
+def fold(facts: Sequence[Event], rules: Rules) -> Book | None:
+    """The Book of these facts, in any order; None while the creation is missing."""
+    ordered = order(facts)
+    if not ordered:
+        return None
+    book = opened(ordered[0], rules)
+    for fact in ordered[1:]:
+        book = step(book, fact, rules)
+    return book
+
+
+def opened(creation: Event, rules: Rules) -> Book:
+    """The Book of a ticket that was just created."""
+    opener = creation.opened_by
+    attributes = Attributes(
+        plan=_set(creation.plan),
+        customer=_set(creation.customer),
+        severity=_set(creation.severity),
+        product=_set(creation.product),
+        environment=_set(creation.environment),
+        region=_set(creation.region),
+        opened_by_customer=opener is not None and opener.role == "customer",
+        opener=None if opener is None else opener.address,
+        opened_at=creation.occurred_at,
+        asked_at=creation.occurred_at,
+    )
+    book = Book(
+        created_by=creation.event_id,
+        opened_at=creation.occurred_at,
+        time_source=creation.time_source,
+        attributes=attributes,
+        terms=rules.terms(attributes),
+        last=(creation.occurred_at, creation.event_id),
+    )
+    at, known = creation.occurred_at, creation.known_at
+    metrics = tracked(rules)
+    book.timers = tuple(
+        arm(metric, 1, creation.event_id, at, known, book.terms)
+        for metric in metrics
+        if METRICS[metric].arms == "creation"
+    )
+    if opener is None or opener.role != "agent":
+        _customer_wrote(book, creation.event_id, at, known, metrics)
+    _inside(book, creation, at, known, rules)
+    return _settled(book)
+
+
+def step(book: Book, fact: Event, rules: Rules) -> Book:
+    """The Book after one more fact, which comes after all the others in it."""
+    book = copy(book)
+    at = max(fact.occurred_at, book.opened_at)
+    book.last = (at, fact.event_id)
+    if book.next_at is not None and book.next_at < at:
+        book.timers = tuple(advance(t, at, book.attributes) for t in book.timers)
+    if book.merged_at is None:
+        _inside(book, fact, at, fact.known_at, rules)
+    return _settled(book)
+
+
+def seen_at(book: Book, at: int) -> Book:
+    """The Book as it looks at an instant at or after its last fact: marks and dues strictly before it have passed."""
+    if book.next_at is None or book.next_at >= at:
+        return book
+    book = copy(book)
+    book.timers = tuple(advance(t, at, book.attributes) for t in book.timers)
+    return _settled(book)
+
+
+def tracked(rules: Rules) -> tuple[str, ...]:
+    """The metrics that any policy names, in the order of METRICS."""
+    found = rules.remembered.get("metrics")
+    if found is None:
+        names = rules.metrics
+        found = rules.remembered["metrics"] = tuple(m for m in METRICS if m in names)  # type: ignore[assignment]
+    return found  # type: ignore[return-value]
+
+
+def _inside(book: Book, fact: Event, at: int, known: int, rules: Rules) -> None:
+    """One event's own order: message, handoff, group, assignee, merge, the other fields, then status (SPEC 6)."""
+    if fact.message is not None and fact.message.public:
+        if fact.message.role == "customer":
+            _customer_wrote(book, fact.event_id, at, known, tracked(rules))
+        elif fact.message.role == "agent":
+            _agent_wrote(book, fact.event_id, at, known, tracked(rules))
+    if fact.assigned_group is not UNSET:
+        book.assigned_group = fact.assigned_group
+    if fact.assigned_to is not UNSET:
+        book.assigned_to = fact.assigned_to
+        if fact.assigned_to is not None:
+            _met(book, "ownership", at, known)
+    if fact.merged_into is not None:
+        book.merged_at = at
+        _each(book, "merge", at, known)
+        return
+    if fact.event_id != book.created_by:
+        _reattributed(book, fact, at, known, rules)
+    if fact.status is not UNSET:
+        _status(book, fact.status, at, known, tracked(rules))
+
+
+def _customer_wrote(book: Book, event_id: str, at: int, known: int, metrics: tuple[str, ...]) -> None:
+    if book.unanswered:
+        return
+    if book.closed_at is not None:
+        book.waiting = book.waiting or event_id
+        return
+    book.conversation += 1
+    book.unanswered = True
+    for metric in metrics:
+        arms = METRICS[metric].arms
+        if arms == "conversation" or (arms == "first_conversation" and book.conversation == 1):
+            _put(book, _paused_if(arm(metric, book.conversation, event_id, at, known, book.terms), book, at, known))
+
+
+def _agent_wrote(book: Book, event_id: str, at: int, known: int, metrics: tuple[str, ...]) -> None:
+    _met(book, "answer", at, known)
+    book.unanswered = False
+    book.waiting = None
+    if book.closed_at is None and "periodic_update" in metrics:
+        book.promises += 1
+        timer = arm("periodic_update", book.promises, event_id, at, known, book.terms)
+        _put(book, _paused_if(timer, book, at, known))
+
+
+def _met(book: Book, by: str, at: int, known: int) -> None:
+    """Meet what an answer or an assignment meets; while the ticket is closed, remember it for the reopening."""
+    timers = []
+    for timer in book.timers:
+        if METRICS[timer.metric].meets == by:
+            if timer.state == "cancelled" and timer.ended_by == "closing":
+                timer = timer if timer.answered_at is not None else replace(timer, answered_at=at)
+            else:
+                timer = change(timer, "meet", at, known)
+        timers.append(timer)
+    book.timers = tuple(timers)
+
+
+def _each(book: Book, verb: Verb, at: int, known: int, why: str = "") -> None:
+    book.timers = tuple(change(timer, verb, at, known, why) for timer in book.timers)
+
+
+def _put(book: Book, timer: Timer) -> None:
+    """A new cycle takes the place of the metric's last one, which is kept while something was said of it."""
+    kept = []
+    for old in book.timers:
+        if old.metric != timer.metric:
+            kept.append(old)
+        elif old.breach is not None or old.reached:
+            book.past = (*book.past, old)
+    book.timers = (*kept, timer)
+
+
+def _reattributed(book: Book, fact: Event, at: int, known: int, rules: Rules) -> None:
+    """The other fields, with the re-evaluation that they mean for what runs."""
+    old = book.attributes
+    plan = _changed(fact.plan, old.plan)
+    customer = _changed(fact.customer, old.customer)
+    new = Attributes(
+        plan=plan,
+        customer=customer,
+        severity=_changed(fact.severity, old.severity),
+        product=_changed(fact.product, old.product),
+        environment=_changed(fact.environment, old.environment),
+        region=_changed(fact.region, old.region),
+        opened_by_customer=old.opened_by_customer,
+        opener=old.opener,
+        opened_at=old.opened_at,
+        asked_at=at if plan != old.plan or customer != old.customer else old.asked_at,
+    )
+    if new == old:
+        return
+    book.attributes = new
+    book.terms = rules.terms(new)
+    timers = []
+    for timer in book.timers:
+        if timer.state in ("running", "paused"):
+            timer = retarget(timer, at, known, book.terms, new)
+            timer = _paused_if(timer, book, at, known)
+        timers.append(timer)
+    book.timers = tuple(timers)
+
+
+def _status(book: Book, status: str | None, at: int, known: int, metrics: tuple[str, ...]) -> None:
+    was_closed, book.status = book.closed_at, status
+    closes = status in book.terms.resolves
+    if closes and was_closed is None:
+        book.closed_at = at
+        book.timers = tuple(
+            change(t, "meet" if METRICS[t.metric].meets == "closing" else "cancel", at, known, "closing")
+            for t in book.timers
+        )
+        return
+    if not closes and was_closed is not None:
+        book.closed_at = None
+        book.timers = tuple(
+            reopen(t, was_closed, at, known, book.terms, book.attributes) if t.ended_by == "closing" else t
+            for t in book.timers
+        )
+        if book.waiting is not None:
+            event_id, book.waiting = book.waiting, None
+            _customer_wrote(book, event_id, at, known, metrics)
+    if not closes:
+        book.timers = tuple(_paused_if(t, book, at, known) for t in book.timers)
+
+
+def _paused_if(timer: Timer, book: Book, at: int, known: int) -> Timer:
+    """The timer as the ticket's status has it: paused where the policy says so, else running."""
+    status = book.status
+    if status is not None and status in book.terms.pauses.get(timer.metric, ()):
+        return change(timer, "pause", at, known, status)
+    return change(timer, "resume", at, known)
+
+
+def _settled(book: Book) -> Book:
+    at: int | None = None
+    for timer in book.timers:
+        if timer.next_at is not None and (at is None or timer.next_at < at):
+            at = timer.next_at
+    book.next_at = at
+    return book
+
+
+def _set(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _changed(value: object, old: str | None) -> str | None:
+    return old if value is UNSET else _set(value)

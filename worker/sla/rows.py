@@ -1,0 +1,120 @@
+"""A ticket as bytes: one version byte, then msgpack. Only what can't be derived is kept: facts, and what was said.
+
+Version N reads N-1; a row from the future is refused by name, never guessed at. Times of knowing are kept as
+differences, fields as small numbers: an open ticket with two timers and six facts stays under 600 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from worker.sla.events import Acknowledgement, Event, Message, Opener
+from worker.sla.tickets import Breached, Ticket, Warned
+
+VERSION = 1
+
+#: The fields of a fact, by their number in a row. Numbers are never used again for something else.
+_FIELDS = (
+    "severity",
+    "plan",
+    "customer",
+    "product",
+    "environment",
+    "region",
+    "status",
+    "assigned_to",
+    "assigned_group",
+)
+_OPENED_BY, _MESSAGE, _MERGED_INTO, _BRIEFING, _HANDOFF = 9, 10, 11, 12, 13
+_CREATED, _BROKER_TIME = 1, 2
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class _Row(msgspec.Struct, array_like=True):
+    rules_digest: str
+    facts: list[tuple[int, str, int, int, bytes, dict[int, Any]]]
+    warned: tuple[Warned, ...]
+    breached: tuple[Breached, ...]
+
+
+_decode = msgspec.msgpack.Decoder(_Row).decode
+
+
+class RowFromFuture(Exception):
+    """This row was written by a newer version of the worker; run that version, or a newer one."""
+
+
+class RowDamaged(Exception):
+    """This row is not one that any version of the worker wrote."""
+
+
+def pack(ticket: Ticket) -> bytes:
+    """The ticket's row."""
+    row = _Row(ticket.rules_digest, [_fact(f) for f in ticket.facts], ticket.warned, ticket.breached)
+    return bytes((VERSION,)) + _encode(row)
+
+
+def unpack(data: bytes, ticket_id: str) -> Ticket:
+    """The ticket of a row, without its Book; raises RowFromFuture or RowDamaged, naming the ticket."""
+    if not data:
+        raise RowDamaged(f"{ticket_id}: an empty row")
+    if data[0] > VERSION:
+        raise RowFromFuture(f"{ticket_id}: row version {data[0]}, this worker reads up to {VERSION}")
+    try:
+        row = _decode(memoryview(data)[1:])
+        facts = tuple(_event(ticket_id, fact) for fact in row.facts)
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+        raise RowDamaged(f"{ticket_id}: {error}") from error
+    return Ticket(ticket_id, facts, row.warned, row.breached, row.rules_digest)
+
+
+def _fact(event: Event) -> tuple[int, str, int, int, bytes, dict[int, Any]]:
+    fields: dict[int, Any] = {}
+    for number, name in enumerate(_FIELDS):
+        value = getattr(event, name)
+        if value is not UNSET:
+            fields[number] = value
+    if event.opened_by is not None:
+        fields[_OPENED_BY] = (event.opened_by.role, event.opened_by.address)
+    if event.message is not None:
+        fields[_MESSAGE] = (event.message.role, event.message.public, event.message.office)
+    if event.merged_into is not None:
+        fields[_MERGED_INTO] = event.merged_into
+    if event.briefing is not None:
+        fields[_BRIEFING] = event.briefing
+    if event.handoff is not None:
+        fields[_HANDOFF] = (event.handoff.acknowledged_by, event.handoff.boundary)
+    flags = (_CREATED if event.created else 0) | (_BROKER_TIME if event.time_source == "broker" else 0)
+    return flags, event.event_id, event.occurred_at, event.known_at - event.occurred_at, event.digest, fields
+
+
+def _event(ticket_id: str, fact: tuple[int, str, int, int, bytes, dict[int, Any]]) -> Event:
+    flags, event_id, occurred_at, later, digest, fields = fact
+    more: dict[str, Any] = {}
+    for number, value in fields.items():
+        if number < len(_FIELDS):
+            more[_FIELDS[number]] = value
+        elif number == _OPENED_BY:
+            more["opened_by"] = Opener(value[0], value[1])
+        elif number == _MESSAGE:
+            more["message"] = Message(value[0], value[1], value[2])
+        elif number == _MERGED_INTO:
+            more["merged_into"] = value
+        elif number == _BRIEFING:
+            more["briefing"] = value
+        elif number == _HANDOFF:
+            more["handoff"] = Acknowledgement(value[0], value[1])
+    return Event(
+        created=bool(flags & _CREATED),
+        event_id=event_id,
+        ticket_id=ticket_id,
+        occurred_at=occurred_at,
+        known_at=occurred_at + later,
+        digest=digest,
+        time_source="broker" if flags & _BROKER_TIME else "event",
+        **more,
+    )
