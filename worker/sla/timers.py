@@ -71,6 +71,8 @@ class Timer(msgspec.Struct, frozen=True):
     revealed: int
     terms: Terms
     target: Target | None = None
+    #: the last target it had: covered again by the same promise, it has its old start (SPEC 4)
+    promised: Target | None = None
     state: State = "running"
     holes: tuple[Hole, ...] = ()
     paused_at: int | None = None
@@ -133,9 +135,8 @@ def spent_ms(timer: Timer, until: int) -> int:
 
 def arm(metric: str, cycle: int, armed_by: str, at: int, known: int, terms: Terms) -> Timer:
     """A new timer, running from `at`."""
-    return _scheduled(
-        Timer(metric, cycle, armed_by, at, known, terms, target_for(metric, cycle, terms))
-    )
+    target = target_for(metric, cycle, terms)
+    return _scheduled(Timer(metric, cycle, armed_by, at, known, terms, target, target))
 
 
 def pause(timer: Timer, at: int, known: int, reason: str) -> Timer:
@@ -234,10 +235,11 @@ def retarget(
     old, new = timer.target, target_for(timer.metric, timer.cycle, terms)
     if new is old and not always:
         return timer if terms is timer.terms else replace(timer, terms=terms)
-    timer = replace(timer, terms=terms, target=new)
     if new is None:
-        return replace(timer, due=None, marks=(), next_at=None)
-    if terms.from_change and old is not None and not new.same_promise(old):
+        return replace(timer, terms=terms, target=None, due=None, marks=(), next_at=None)
+    before = timer.promised
+    timer = replace(timer, terms=terms, target=new, promised=new)
+    if terms.from_change and (before is None or not new.same_promise(before)):
         timer = replace(timer, started=at, holes=(), paused_at=None if timer.paused_at is None else at)
     timer = replace(timer, revealed=known)
     if timer.state == "running":
