@@ -146,9 +146,7 @@ class Kafka:
             self._format_once(java, class_path)
             self._output.write_bytes(b"")
             logging = f"-Dlog4j2.configurationFile={self._logging.as_uri()}"
-            self._child.start(
-                [java, *_JAVA_OPTIONS, logging, "-cp", class_path, "kafka.Kafka", str(self._properties)]
-            )
+            self._child.start([java, *_JAVA_OPTIONS, logging, "-cp", class_path, "kafka.Kafka", str(self._properties)])
             self._child.wait_until(lambda: probing.kafka_answers(port), within_seconds=_READY_WITHIN_SECONDS)
         except BaseException:
             self._child.stop()
@@ -170,7 +168,9 @@ class Kafka:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def _write_files(self, port: int, controller_port: int) -> None:

@@ -44,7 +44,7 @@ def _brokers_and_controller(answer: bytes) -> tuple[int, int]:
 
 
 def _after_string(answer: bytes, at: int) -> int:
-    (length,) = struct.unpack_from(">h", answer, at)
+    length: int = struct.unpack_from(">h", answer, at)[0]
     return at + 2 + max(length, 0)  # -1 is null
 
 

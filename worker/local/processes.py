@@ -23,6 +23,7 @@ from pathlib import Path
 
 from worker.local.errors import LocalError
 
+_LINUX = sys.platform.startswith("linux")
 _PR_SET_PDEATHSIG = 1
 _PATIENCE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 _LOOK_SECONDS = 0.02
@@ -65,7 +66,9 @@ class Child:
         give_up = time.monotonic() + within_seconds
         while not ready():
             if not self.alive:
-                raise LocalError(f"{self.name} ended while starting. It said:\n{self.last_words()}\nAll of it: {self._output}")
+                raise LocalError(
+                    f"{self.name} ended while starting. It said:\n{self.last_words()}\nAll of it: {self._output}"
+                )
             if time.monotonic() > give_up:
                 raise LocalError(
                     f"{self.name} did not answer within {within_seconds:.0f} s. It said:\n{self.last_words()}\n"
@@ -115,13 +118,15 @@ class Child:
 
     def _is_ours(self, pid: int) -> bool:
         """Whether that pid is (still) this folder's server: pids are used again, command lines tell."""
-        if sys.platform == "linux":
+        if _LINUX:
             try:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 return False
             return self._token in command
-        listing = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        listing = subprocess.run(
+            ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
         return self._token in listing.stdout
 
 
@@ -168,7 +173,7 @@ def _serve_orders() -> None:
 
 def _dies_with(parent: int) -> Callable[[], None] | None:
     """What the child does before it becomes the server: ask the kernel to be killed when `parent` dies."""
-    if sys.platform != "linux":
+    if not _LINUX:
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 

@@ -26,7 +26,9 @@ def main() -> None:
         maven = MavenContext(repo_cache=Path(scratch))
         inputs, transitive = maven.resolver.resolve([maven.create_dependency(KAFKA)])
         found = {f"{one.groupId}:{one.artifactId}:{one.version}" for one in (*inputs, *transitive) if one.type == "jar"}
-        print("# sha256, bytes, group:artifact:version. Made by worker/local/relock.py; each jar is checked at each start.")
+        print(
+            "# sha256, bytes, group:artifact:version. Made by worker/local/relock.py; each jar is checked at each start."
+        )
         for coordinate in sorted(found | {BINDING}):
             group, artifact, version = coordinate.split(":")
             path = Path(maven.project(group, artifact).at_version(version).artifact().resolve())

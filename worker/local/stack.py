@@ -46,9 +46,13 @@ class Stack:
                 so_far.enter_context(self.valkey)
                 self._say(f"Redis (Valkey) listens on {self.valkey.url}")
             elif self._wants_redis:
-                self._say("No embedded Redis for this platform: going on without the board. REDIS_URL names one of your own.")
+                self._say(
+                    "No embedded Redis for this platform: going on without the board. REDIS_URL names one of your own."
+                )
             self._exits = so_far.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._exits.close()
