@@ -9,8 +9,9 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from tests.oracles.calendar_cases import definition_of
 from worker.sla.calendars import Always, Calendar, compile
+
+from tests.oracles.calendar_cases import definition_of
 from worker.sla.policies import ANY_PLAN, Amount, Mark, Policy, Rules, TargetRule
 
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000}

@@ -95,7 +95,9 @@ def _differences(expect: dict[str, Any], rules: Rules, ticket: Ticket | None, sa
     if "signals" in expect:
         yield from _signals(expect["signals"], said)
     if "next_due" in expect:
-        dues = [t.due for t in (book.timers if book else ()) if t.state == "running" and t.due is not None and t.due >= at]
+        dues = [
+            t.due for t in (book.timers if book else ()) if t.state == "running" and t.due is not None and t.due >= at
+        ]
         got_due = min(dues, default=None)
         wanted_due = None if expect["next_due"] is None else instant(expect["next_due"])
         if got_due != wanted_due:

@@ -56,15 +56,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     known_at: int
     digest: bytes = b""
     time_source: Literal["event", "broker"] = "event"
-    severity: str | None | UnsetType = UNSET
-    plan: str | None | UnsetType = UNSET
-    customer: str | None | UnsetType = UNSET
-    product: str | None | UnsetType = UNSET
-    environment: str | None | UnsetType = UNSET
-    region: str | None | UnsetType = UNSET
-    status: str | None | UnsetType = UNSET
-    assigned_to: str | None | UnsetType = UNSET
-    assigned_group: str | None | UnsetType = UNSET
+    severity: str | UnsetType | None = UNSET
+    plan: str | UnsetType | None = UNSET
+    customer: str | UnsetType | None = UNSET
+    product: str | UnsetType | None = UNSET
+    environment: str | UnsetType | None = UNSET
+    region: str | UnsetType | None = UNSET
+    status: str | UnsetType | None = UNSET
+    assigned_to: str | UnsetType | None = UNSET
+    assigned_group: str | UnsetType | None = UNSET
     opened_by: Opener | None = None
     message: Message | None = None
     merged_into: str | None = None

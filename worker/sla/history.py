@@ -52,9 +52,7 @@ def order(facts: Sequence[Event]) -> list[Event]:
     if creation is None:
         return []
     first = creation.occurred_at
-    rest = sorted(
-        (f for f in facts if f is not creation), key=lambda f: (max(f.occurred_at, first), f.event_id)
-    )
+    rest = sorted((f for f in facts if f is not creation), key=lambda f: (max(f.occurred_at, first), f.event_id))
     return [creation, *rest]
 
 

@@ -241,9 +241,7 @@ class Rules(msgspec.Struct, frozen=True):
         if policy.named_contacts and who.opened_by_customer:
             if customer is None or customer.contacts is None:
                 counted = ("contacts_not_listed",)
-            elif not any(
-                c.address == who.opener and c.since <= who.asked_at < c.until for c in customer.contacts
-            ):
+            elif not any(c.address == who.opener and c.since <= who.asked_at < c.until for c in customer.contacts):
                 fallback = self._version(policy.contacts_fallback, who.opened_at)
                 return fallback, policy.contacts_fallback, "not_a_named_contact", ("not_a_named_contact",)
         return policy, plan, reason, counted  # type: ignore[return-value]

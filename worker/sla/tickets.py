@@ -172,9 +172,7 @@ def _owing(ticket: Ticket, known: int) -> tuple[Warned, ...]:
 
 
 def _was_warned(warned: tuple[Warned, ...], timer: Timer, mark: Mark) -> bool:
-    return any(
-        w.mark == mark.text and w.armed_by == timer.armed_by and w.metric == timer.metric for w in warned
-    )
+    return any(w.mark == mark.text and w.armed_by == timer.armed_by and w.metric == timer.metric for w in warned)
 
 
 def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
@@ -194,14 +192,11 @@ def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
             said.breach(timer, timer.breach)
     said.warn_owed()
     if ended is not None and ended + rules.forget_ms < tick.at:
-        return Outcome(None, tuple(said.signals), counts=("forgotten",), historic=said.historic)
+        return Outcome(None, said.signals, counts=("forgotten",), historic=said.historic)
     if not said.changed:
         return Outcome(ticket, wake_at=_wake_after(ticket, now, tick, rules), changed=False)
     spoken = replace(ticket, warned=tuple(said.warned), breached=tuple(said.breached))
-    said.signals.sort(key=lambda s: (s.due, s.metric, s.cycle, s.kind))
-    return Outcome(
-        spoken, tuple(said.signals), _wake_after(spoken, now, tick, rules), historic=said.historic
-    )
+    return Outcome(spoken, said.signals, _wake_after(spoken, now, tick, rules), historic=said.historic)
 
 
 class _Said:
@@ -210,16 +205,14 @@ class _Said:
     def __init__(self, ticket: Ticket, book: Book, tick: Tick) -> None:
         self.ticket, self.book, self.tick = ticket, book, tick
         self.warned, self.breached = list(ticket.warned), list(ticket.breached)
-        self.signals: list[Signal] = []
+        self.heard: list[tuple[int, Signal]] = []
         self.historic = 0
         self.changed = False
 
     def warn(self, timer: Timer) -> None:
         for moment in timer.reached:
             if moment.mark is not None and not _was_warned(tuple(self.warned), timer, moment.mark):
-                self.warned.append(
-                    Warned(timer.metric, timer.armed_by, moment.mark.text, moment.at)
-                )
+                self.warned.append(Warned(timer.metric, timer.armed_by, moment.mark.text, moment.at))
                 self._send(_warning(self.ticket.ticket_id, self.book, timer, moment), moment.at)
 
     def warn_owed(self) -> None:
@@ -264,16 +257,13 @@ class _Said:
             if old.historic:
                 self.historic += 1
                 continue
-            self.signals.append(_retraction(self.ticket, self.book, old, timer, self._retracted(old)))
+            taken_back = _retraction(self.ticket, self.book, old, timer, self._retracted(old))
+            self.heard.append((-(2**62), taken_back))
 
     def _retracted(self, of: Breached | tuple[str, str, int]) -> int:
         """How often a breach under this key was taken back."""
         key = (of.metric, of.armed_by, of.due) if isinstance(of, Breached) else of
-        return sum(
-            1
-            for b in self.breached
-            if not b.standing and (b.metric, b.armed_by, b.due) == key and b is not of
-        )
+        return sum(1 for b in self.breached if not b.standing and (b.metric, b.armed_by, b.due) == key and b is not of)
 
     def _send(self, signal: Signal, at: int) -> bool:
         """Say it, or record it as historic where its instant lies before the first announcement."""
@@ -281,13 +271,17 @@ class _Said:
         if at < self.tick.announce_from:
             self.historic += 1
             return False
-        self.signals.append(signal)
+        self.heard.append((at, signal))
         return True
 
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """In the order in which it came to pass: what is taken back first, then marks and breaches by their instant."""
+        self.heard.sort(key=lambda said: (said[0], said[1].metric, said[1].cycle, said[1].kind))
+        return tuple(signal for _, signal in self.heard)
 
-def identity(
-    ticket_id: str, metric: str, armed_by: str, kind: str, mark: str, due: int, retracted: int
-) -> str:
+
+def identity(ticket_id: str, metric: str, armed_by: str, kind: str, mark: str, due: int, retracted: int) -> str:
     """The deterministic id of a timer's signal: 32 hex digits of SHA-256 (SPEC 8)."""
     parts = "\x1f".join((ticket_id, metric, armed_by, kind, mark, str(due), str(retracted)))
     return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -304,9 +298,7 @@ def _warning(ticket_id: str, book: Book, timer: Timer, moment: Moment) -> Signal
     return _signal("warned", ticket_id, book, timer, moment, 0)
 
 
-def _signal(
-    kind: str, ticket_id: str, book: Book, timer: Timer, moment: Moment, again: int
-) -> Signal:
+def _signal(kind: str, ticket_id: str, book: Book, timer: Timer, moment: Moment, again: int) -> Signal:
     """What is said of a mark or a breach; `again`: how often this breach was taken back before."""
     target, terms, who = moment.target, moment.terms, moment.attributes
     holes = tuple((since, until) for since, until, _ in moment.holes)
@@ -437,9 +429,7 @@ def _wake_after(ticket: Ticket, now: Book, tick: Tick, rules: Rules) -> int | No
 
 
 def _is_said(ticket: Ticket, timer: Timer) -> bool:
-    return any(
-        b.standing and b.metric == timer.metric and b.armed_by == timer.armed_by for b in ticket.breached
-    )
+    return any(b.standing and b.metric == timer.metric and b.armed_by == timer.armed_by for b in ticket.breached)
 
 
 def _borne_out(book: Book, old: Breached) -> bool:

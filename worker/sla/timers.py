@@ -271,14 +271,10 @@ def advance(timer: Timer, to: int, attributes: Attributes) -> Timer:
     return replace(timer, next_at=_next(timer))
 
 
-def _moment(
-    timer: Timer, at: int, due: int, cause: Cause, mark: Mark | None, attributes: Attributes
-) -> Moment:
+def _moment(timer: Timer, at: int, due: int, cause: Cause, mark: Mark | None, attributes: Attributes) -> Moment:
     target = timer.target
     assert target is not None  # only a covered timer has dues and marks
-    return Moment(
-        at, due, cause, mark, timer.cycle, timer.started, timer.holes, target, timer.terms, attributes
-    )
+    return Moment(at, due, cause, mark, timer.cycle, timer.started, timer.holes, target, timer.terms, attributes)
 
 
 def _next(timer: Timer) -> int | None:
@@ -348,4 +344,3 @@ def _dated_due(calendar: Calendar, started: int, days: int, reading: str) -> int
     if reading == "same_time":
         return calendar.due_same_time(started, days)
     return calendar.due_end_of_day(started, days)
-
