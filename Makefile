@@ -7,6 +7,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUNS   := $(VENV)/.stamp-local
 TOOLS  := $(VENV)/.stamp-dev
+LINT   := .venv-lint
+LINTERS := $(LINT)/.stamp-lint
 ARGS   ?=
 
 .DEFAULT_GOAL := help
@@ -34,7 +36,14 @@ $(TOOLS): $(RUNS) requirements/dev.lock
 	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@touch $@
 
-setup: $(TOOLS) ## make the environment in .venv, with everything
+# Apart, because of one package that they and Faust cannot share (pyproject.toml says which).
+$(LINTERS): requirements/lint.lock
+	@echo "==> packages: linters of documents and container files, in $(LINT)"
+	@$(PYTHON) -m venv $(LINT)
+	@$(LINT)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/lint.lock
+	@touch $@
+
+setup: $(TOOLS) $(LINTERS) ## make the environments in .venv and .venv-lint, with everything
 
 demo: $(RUNS) ## a real helpdesk's log through a real Kafka: verdicts in half a minute
 	@$(BIN)/sla-worker demo $(ARGS)
@@ -42,7 +51,7 @@ demo: $(RUNS) ## a real helpdesk's log through a real Kafka: verdicts in half a 
 run: $(RUNS) ## the worker; without KAFKA_URL it starts a broker of its own on loopback
 	@$(BIN)/sla-worker run $(ARGS)
 
-lint: $(TOOLS) ## style, types, walls, schemas, documents, container files
+lint: $(TOOLS) $(LINTERS) ## style, types, walls, schemas, documents, container files
 	@.ci/lint
 
 # In this order: what is quick and tells most comes first, what needs a broker comes last.
@@ -61,9 +70,10 @@ lock: ## write requirements/*.lock anew from pyproject.toml
 	@$(LOCK) $(ARGS) pyproject.toml --extra local --extra dev -o requirements/dev.lock
 	@$(LOCK) $(ARGS) pyproject.toml --extra local -c requirements/dev.lock -o requirements/local.lock
 	@$(LOCK) $(ARGS) pyproject.toml -c requirements/dev.lock -o requirements/worker.lock
+	@$(LOCK) $(ARGS) --group lint -o requirements/lint.lock
 	@printf 'hatchling\neditables\n' | $(LOCK) $(ARGS) - -c requirements/dev.lock -o requirements/build.lock
 
 clean: ## remove the environment, caches, and the embedded broker's data
 	@echo "==> removing $(VENV), .local, caches"
-	@rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis node_modules
+	@rm -rf $(VENV) $(LINT) .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .ci/asyncapi/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
