@@ -61,8 +61,12 @@ def creation_of(facts: Sequence[Event]) -> Event | None:
     return min((f for f in facts if f.created), key=lambda f: (f.occurred_at, f.event_id), default=None)
 
 
-def fold(facts: Sequence[Event], rules: Rules) -> Book | None:
-    """The Book of these facts, in any order; None while the creation is missing."""
+def fold(facts: Sequence[Event], rules: Rules, base: Book | None = None) -> Book | None:
+    """The Book of these facts, in any order, on top of `base`; None while the creation is missing."""
+    if base is not None:
+        for fact in sorted(facts, key=lambda f: (max(f.occurred_at, base.opened_at), f.event_id)):
+            base = step(base, fact, rules)
+        return base
     ordered = order(facts)
     if not ordered:
         return None
@@ -105,7 +109,7 @@ def opened(creation: Event, rules: Rules) -> Book:
     if opener is None or opener.role != "agent":
         _customer_wrote(book, creation.event_id, at, known, metrics)
     _inside(book, creation, at, known, rules)
-    return _settled(book)
+    return settled(book)
 
 
 def step(book: Book, fact: Event, rules: Rules) -> Book:
@@ -117,7 +121,7 @@ def step(book: Book, fact: Event, rules: Rules) -> Book:
         book.timers = tuple(advance(t, at, book.attributes) for t in book.timers)
     if book.merged_at is None:
         _inside(book, fact, at, fact.known_at, rules)
-    return _settled(book)
+    return settled(book)
 
 
 def seen_at(book: Book, at: int) -> Book:
@@ -126,7 +130,7 @@ def seen_at(book: Book, at: int) -> Book:
         return book
     book = copy(book)
     book.timers = tuple(advance(t, at, book.attributes) for t in book.timers)
-    return _settled(book)
+    return settled(book)
 
 
 def tracked(rules: Rules) -> tuple[str, ...]:
@@ -187,15 +191,15 @@ def _agent_wrote(book: Book, event_id: str, at: int, known: int, metrics: tuple[
 
 def _met(book: Book, by: str, at: int, known: int) -> None:
     """Meet what an answer or an assignment meets; while the ticket is closed, remember it for the reopening."""
-    timers = []
-    for timer in book.timers:
-        if METRICS[timer.metric].meets == by:
-            if timer.state == "cancelled" and timer.ended_by == "closing":
-                timer = timer if timer.answered_at is not None else replace(timer, answered_at=at)
-            else:
-                timer = change(timer, "meet", at, known)
-        timers.append(timer)
-    book.timers = tuple(timers)
+    book.timers = tuple(
+        _answered(timer, at, known) if METRICS[timer.metric].meets == by else timer for timer in book.timers
+    )
+
+
+def _answered(timer: Timer, at: int, known: int) -> Timer:
+    if timer.state == "cancelled" and timer.ended_by == "closing":
+        return timer if timer.answered_at is not None else replace(timer, answered_at=at)
+    return change(timer, "meet", at, known)
 
 
 def _each(book: Book, verb: Verb, at: int, known: int, why: str = "") -> None:
@@ -234,13 +238,12 @@ def _reattributed(book: Book, fact: Event, at: int, known: int, rules: Rules) ->
         return
     book.attributes = new
     book.terms = rules.terms(new)
-    timers = []
-    for timer in book.timers:
-        if timer.state in ("running", "paused"):
-            timer = retarget(timer, at, known, book.terms, new)
-            timer = _paused_if(timer, book, at, known)
-        timers.append(timer)
-    book.timers = tuple(timers)
+    book.timers = tuple(
+        _paused_if(retarget(timer, at, known, book.terms, new), book, at, known)
+        if timer.state in ("running", "paused")
+        else timer
+        for timer in book.timers
+    )
 
 
 def _status(book: Book, status: str | None, at: int, known: int, metrics: tuple[str, ...]) -> None:
@@ -274,7 +277,8 @@ def _paused_if(timer: Timer, book: Book, at: int, known: int) -> Timer:
     return change(timer, "resume", at, known)
 
 
-def _settled(book: Book) -> Book:
+def settled(book: Book) -> Book:
+    """`book` with its `next_at`: the earliest mark or unbreached due of its timers."""
     at: int | None = None
     for timer in book.timers:
         if timer.next_at is not None and (at is None or timer.next_at < at):

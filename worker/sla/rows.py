@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from worker.sla.events import Acknowledgement, Event, Message, Opener
+from worker.sla.folds import Fold
 from worker.sla.tickets import Breached, Ticket, Warned
 
 VERSION = 1
@@ -39,6 +40,9 @@ class _Row(msgspec.Struct, array_like=True):
     facts: list[tuple[int, str, int, int, bytes, dict[int, Any]]]
     warned: tuple[Warned, ...]
     breached: tuple[Breached, ...]
+    fold: Fold | None = None
+    rejudged_at: int | None = None
+    finished: tuple[tuple[str, str], ...] = ()
 
 
 _decode = msgspec.msgpack.Decoder(_Row).decode
@@ -54,7 +58,15 @@ class RowDamaged(Exception):
 
 def pack(ticket: Ticket) -> bytes:
     """The ticket's row."""
-    row = _Row(ticket.rules_digest, [_fact(f) for f in ticket.facts], ticket.warned, ticket.breached)
+    row = _Row(
+        ticket.rules_digest,
+        [_fact(f) for f in ticket.facts],
+        ticket.warned,
+        ticket.breached,
+        ticket.fold,
+        ticket.rejudged_at,
+        ticket.finished,
+    )
     return bytes((VERSION,)) + _encode(row)
 
 
@@ -69,7 +81,16 @@ def unpack(data: bytes, ticket_id: str) -> Ticket:
         facts = tuple(_event(ticket_id, fact) for fact in row.facts)
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
         raise RowDamaged(f"{ticket_id}: {error}") from error
-    return Ticket(ticket_id, facts, row.warned, row.breached, row.rules_digest)
+    return Ticket(
+        ticket_id,
+        facts,
+        row.warned,
+        row.breached,
+        row.rules_digest,
+        row.fold,
+        row.rejudged_at,
+        row.finished,
+    )
 
 
 def _fact(event: Event) -> tuple[int, str, int, int, bytes, dict[int, Any]]:

@@ -18,11 +18,16 @@ import msgspec
 from msgspec.structs import replace
 
 from worker.sla.events import Event, Signal, Tick
+from worker.sla.folds import Fold, freeze, thaw
 from worker.sla.history import Book, creation_of, fold, opened, seen_at, step
 from worker.sla.timers import Cause, Moment, Timer
 
 if TYPE_CHECKING:
     from worker.sla.policies import Mark, Rules
+
+
+#: How many facts beyond the horizon are folded at once, so that folding costs little for each.
+FOLDED_AT_ONCE = 16
 
 
 class Warned(msgspec.Struct, frozen=True, array_like=True):
@@ -48,13 +53,15 @@ class Breached(msgspec.Struct, frozen=True, array_like=True):
     id: str
     standing: bool = True
     historic: bool = False
+    #: judged by rules that are no longer in force: it stands unless evidence shows that the promise was kept
+    kept: bool = False
 
 
 class Ticket(msgspec.Struct, frozen=True):
     """One ticket: its facts in the order in which they happened, what was said, and what follows from the facts.
 
-    `book` is derived from `facts` under the rules with `rules_digest`; it is rebuilt when missing. `heard_at` is the
-    greatest `known_at` among the facts, `first_heard` the smallest (UTC ms).
+    `book` is derived from `fold` and `facts` under the rules with `rules_digest`; it is rebuilt when missing. When
+    the rules changed, at `rejudged_at` (UTC ms), the cycles in `finished` keep the verdict they had.
     """
 
     ticket_id: str
@@ -62,6 +69,9 @@ class Ticket(msgspec.Struct, frozen=True):
     warned: tuple[Warned, ...] = ()
     breached: tuple[Breached, ...] = ()
     rules_digest: str = ""
+    fold: Fold | None = None
+    rejudged_at: int | None = None
+    finished: tuple[tuple[str, str], ...] = ()
     book: Book | None = None
 
 
@@ -86,30 +96,41 @@ def apply(ticket: Ticket | None, event: Event | Tick, rules: Rules) -> Outcome:
     if isinstance(event, Tick):
         if ticket is None:
             return Outcome(None, changed=False)
-        return _tick(_read(ticket, rules), event, rules)
+        return _tick(_read(ticket, rules, event.at), event, rules)
     if ticket is None:
-        ticket = Ticket(event.ticket_id, rules_digest=rules.digest)
-    else:
-        ticket = _read(ticket, rules)
-    return _learn(ticket, event, rules)
+        return _learn(Ticket(event.ticket_id, rules_digest=rules.digest), event, rules)
+    return _learn(_read(ticket, rules, event.known_at), event, rules)
 
 
 def view(ticket: Ticket, rules: Rules, at: int) -> Book | None:
     """What the facts say as of `at` (UTC ms): for boards, proofs and tests; nothing decides from it."""
-    book = _read(ticket, rules).book
+    book = _read(ticket, rules, at).book
     return None if book is None else seen_at(book, at)
 
 
-def _read(ticket: Ticket, rules: Rules) -> Ticket:
-    """The ticket with its Book, which a row does not carry."""
-    if ticket.book is not None and ticket.rules_digest == rules.digest:
-        return ticket
-    return replace(ticket, book=fold(ticket.facts, rules), rules_digest=rules.digest)
+def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
+    """The ticket with its Book, which a row does not carry, judged by these rules."""
+    if ticket.rules_digest == rules.digest:
+        return ticket if ticket.book is not None else replace(ticket, book=_book(ticket.facts, ticket.fold, rules))
+    book = _book(ticket.facts, ticket.fold, rules)
+    done = () if book is None else tuple(t for t in (*book.past, *book.timers) if t.state in ("met", "cancelled"))
+    return replace(
+        ticket,
+        book=book,
+        rules_digest=rules.digest,
+        rejudged_at=at,
+        finished=tuple((t.metric, t.armed_by) for t in done),
+        breached=tuple(replace(b, kept=True) if b.standing else b for b in ticket.breached),
+    )
+
+
+def _book(facts: tuple[Event, ...], base: Fold | None, rules: Rules) -> Book | None:
+    return fold(facts, rules, None if base is None else thaw(base, rules))
 
 
 def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
-    facts, counts = ticket.facts, ()
-    event_id = event.event_id
+    facts, event_id = ticket.facts, event.event_id
+    counts: tuple[str, ...] = ()
     for index, fact in enumerate(facts):
         if fact.event_id == event_id:
             kept, reason = _one_of(fact, event)
@@ -117,23 +138,72 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
                 return Outcome(ticket, wake_at=_wake(ticket, rules), counts=(reason,), changed=False)
             facts, counts = (*facts[:index], *facts[index + 1 :]), (reason,)
             break
+    if _beyond_horizon(ticket, event, rules):
+        return Outcome(ticket, wake_at=_wake(ticket, rules), counts=("beyond_horizon",), changed=False)
     warned = _owing(ticket, event.known_at)
     book = ticket.book
-    in_order = not counts and not event.created and book is not None
-    if in_order and book is not None and book.last < (event.occurred_at, event_id):
+    if book is not None and not counts and not event.created and book.last < (event.occurred_at, event_id):
         facts = (*facts, event)
         book = step(book, event, rules)
     else:
         place = bisect_right(facts, (event.occurred_at, event_id), key=_place)
         facts = (*facts[:place], event, *facts[place:])
-        if book is None and not event.created and creation_of(facts) is None:
+        book = opened(event, rules) if len(facts) == 1 and event.created else _book(facts, ticket.fold, rules)
+        if book is None:
             counts = (*counts, "waits_for_creation")
-        elif len(facts) == 1:
-            book = opened(event, rules)
-        else:
-            book = fold(facts, rules)
-    learned = Ticket(ticket.ticket_id, facts, warned, ticket.breached, rules.digest, book)
+    learned = replace(ticket, facts=facts, warned=warned, book=book)
+    if book is not None and _is_long(facts, rules):
+        learned, folded = _shortened(learned, rules)
+        counts = (*counts, *folded)
     return Outcome(learned, wake_at=_wake(learned, rules), counts=counts)
+
+
+def _beyond_horizon(ticket: Ticket, event: Event, rules: Rules) -> bool:
+    """Is this evidence older than what the ticket still keeps apart (SPEC 6, Horizon)?"""
+    if ticket.fold is not None and event.occurred_at <= ticket.fold.until:
+        return True
+    return (
+        ticket.book is not None
+        and bool(ticket.facts)
+        and event.occurred_at < ticket.facts[-1].occurred_at - rules.horizon_ms
+    )
+
+
+def _is_long(facts: tuple[Event, ...], rules: Rules) -> bool:
+    """Is it worth folding: a batch of facts beyond the horizon, or more than a ticket may keep?"""
+    if len(facts) > rules.facts_cap:
+        return True
+    return len(facts) > FOLDED_AT_ONCE and (
+        facts[FOLDED_AT_ONCE].occurred_at < facts[-1].occurred_at - rules.horizon_ms
+    )
+
+
+def _shortened(ticket: Ticket, rules: Rules) -> tuple[Ticket, tuple[str, ...]]:
+    """The ticket with its oldest facts folded, and what is counted; later, while one of them has something to say."""
+    facts = ticket.facts
+    until = facts[-1].occurred_at - rules.horizon_ms - 1
+    counts: tuple[str, ...] = ()
+    if len(facts) > rules.facts_cap:
+        until = max(until, facts[len(facts) // 2].occurred_at)
+        counts = ("folded_early",)
+    old = _book(tuple(f for f in facts if f.occurred_at <= until), ticket.fold, rules)
+    if old is None or old.opened_at > until or any(w.owed is not None for w in ticket.warned):
+        return ticket, ()
+    timers = (*old.past, *old.timers)
+    if any(t.breach is not None and not _is_said(ticket, t) for t in timers):
+        return ticket, ()
+    if any(m.mark is not None and not _was_warned(ticket.warned, t, m.mark) for t in timers for m in t.reached):
+        return ticket, ()
+    kept = tuple(f for f in facts if f.occurred_at > until)
+    live = {t.armed_by for t in old.timers} | {f.event_id for f in kept}
+    folded = replace(
+        ticket,
+        facts=kept,
+        fold=freeze(old, until),
+        warned=tuple(w for w in ticket.warned if w.armed_by in live),
+        breached=tuple(b for b in ticket.breached if b.armed_by in live),
+    )
+    return folded, counts
 
 
 def _place(fact: Event) -> tuple[int, str]:
@@ -228,6 +298,10 @@ class _Said:
                 return
         if moment.due + self.tick.settle >= self.tick.at:
             return
+        if timer.state in ("met", "cancelled") and (timer.metric, timer.armed_by) in self.ticket.finished:
+            return
+        if self.ticket.rejudged_at is not None and moment.due < self.ticket.rejudged_at:
+            moment = replace(moment, cause="policy_changed")
         again = self._retracted((timer.metric, timer.armed_by, moment.due))
         said = _signal("breached", self.ticket.ticket_id, self.book, timer, moment, again)
         self.breached.append(
@@ -247,11 +321,8 @@ class _Said:
             if not old.standing:
                 continue
             timer = _timer(now, old.metric, old.armed_by)
-            if timer is not None:
-                if timer.breach is not None and timer.breach.due == old.due:
-                    continue
-                if timer.breach is None and timer.state == "running" and timer.due == old.due:
-                    continue  # the clock stepped back: nothing was disproved
+            if _borne_out(now, old):
+                continue
             self.breached[place] = replace(old, standing=False)
             self.changed = True
             if old.historic:
@@ -433,9 +504,12 @@ def _is_said(ticket: Ticket, timer: Timer) -> bool:
 
 
 def _borne_out(book: Book, old: Breached) -> bool:
+    """Do the facts still say this breach? Also where the clock stepped back to before it: nothing was disproved."""
     timer = _timer(book, old.metric, old.armed_by)
     if timer is None:
-        return False
+        return old.kept
+    if old.kept:
+        return timer.ended_at is None or timer.ended_at > old.due
     if timer.breach is not None:
         return timer.breach.due == old.due
     return timer.state == "running" and timer.due == old.due

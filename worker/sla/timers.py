@@ -136,7 +136,7 @@ def spent_ms(timer: Timer, until: int) -> int:
 def arm(metric: str, cycle: int, armed_by: str, at: int, known: int, terms: Terms) -> Timer:
     """A new timer, running from `at`."""
     target = target_for(metric, cycle, terms)
-    return _scheduled(Timer(metric, cycle, armed_by, at, known, terms, target, target))
+    return rescheduled(Timer(metric, cycle, armed_by, at, known, terms, target, target))
 
 
 def pause(timer: Timer, at: int, known: int, reason: str) -> Timer:
@@ -148,13 +148,13 @@ def pause(timer: Timer, at: int, known: int, reason: str) -> Timer:
 
 def resume(timer: Timer, at: int, known: int, _: str = "") -> Timer:
     """The pause becomes a hole; with nothing left the due is this very instant (SPEC 5)."""
-    return _scheduled(_unpaused(replace(timer, state="running", revealed=known), at))
+    return rescheduled(_unpaused(replace(timer, state="running", revealed=known), at))
 
 
 def meet(timer: Timer, at: int, _: int, by: str = "") -> Timer:
     """The promise is kept, or the breach is over: the due stays as it was."""
     if timer.paused_at is not None:
-        timer = _scheduled(_unpaused(timer, at))
+        timer = rescheduled(_unpaused(timer, at))
     return replace(timer, state="met", ended_at=at, ended_by=by, marks=(), next_at=None)
 
 
@@ -243,7 +243,7 @@ def retarget(
         timer = replace(timer, started=at, holes=(), paused_at=None if timer.paused_at is None else at)
     timer = replace(timer, revealed=known)
     if timer.state == "running":
-        timer = _scheduled(timer)
+        timer = rescheduled(timer)
         past = timer.due
     else:
         past = _spent_out(timer, new)
@@ -285,7 +285,7 @@ def _next(timer: Timer) -> int | None:
     return at
 
 
-def _scheduled(timer: Timer) -> Timer:
+def rescheduled(timer: Timer) -> Timer:
     """The timer with its due and the marks of its present target, as if it ran."""
     target = timer.target
     if target is None:
