@@ -9,9 +9,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from worker.sla.calendars import Always, Calendar, compile
-
 from tests.oracles.calendar_cases import definition_of
+from worker.sla.calendars import Always, Calendar, compiled
 from worker.sla.policies import ANY_PLAN, Amount, Mark, Policy, Rules, TargetRule
 
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000}
@@ -62,8 +61,8 @@ def _inline(policy: dict[str, Any]) -> Rules:
 def calendar_of(text: Any) -> Calendar:
     """An inline policy's calendar."""
     if text == "24x7":
-        return compile("24x7", Always())
-    return compile("story", definition_of(text["tz"], text["week"], text.get("holidays", [])))
+        return compiled("24x7", Always())
+    return compiled("story", definition_of(text["tz"], text["week"], text.get("holidays", [])))
 
 
 def amount(text: str) -> Amount:

@@ -85,12 +85,8 @@ def _differences(expect: dict[str, Any], rules: Rules, ticket: Ticket | None, sa
             if wanted is not None or (got is not None and got["state"] != "cancelled"):
                 yield f"{metric}: expected {wanted}, got {got}"
             continue
-        for key, value in wanted.items():
-            if key == "due" and value is not None:
-                value = instant(value)
-            if key == "spent_seconds":
-                value = round(value * 1000)
-            if got[key] != value:
+        for key in wanted:
+            if got[key] != _plain(key, wanted[key]):
                 yield f"{metric}.{key}: expected {wanted[key]}, got {_text(key, got[key])}"
     if "signals" in expect:
         yield from _signals(expect["signals"], said)
@@ -104,12 +100,19 @@ def _differences(expect: dict[str, Any], rules: Rules, ticket: Ticket | None, sa
             yield f"next_due: expected {expect['next_due']}, got {_text('due', got_due)}"
 
 
+def _plain(key: str, value: Any) -> Any:
+    if key == "due" and value is not None:
+        return instant(value)
+    return round(value * 1000) if key == "spent_seconds" else value
+
+
 def _timer(book: Book | None, ticket: Ticket | None, metric: str, at: int) -> dict[str, Any] | None:
     timer: Timer | None = next((t for t in (book.timers if book else ()) if t.metric == metric), None)
     if timer is None or timer.target is None:
         return None
     stands = any(
-        b.standing and b.metric == metric and b.armed_by == timer.armed_by for b in (ticket.breached if ticket else ())
+        b.standing and b.metric == metric and b.armed_by == timer.armed_by
+        for b in (ticket.said.breached if ticket else ())
     )
     return {
         "cycle": timer.cycle,

@@ -6,6 +6,7 @@ Instants are integers of UTC milliseconds. A field of an update that is `UNSET` 
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 import msgspec
@@ -119,3 +120,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     calendar_digest: str
     retracts: str | None
     event_id: str
+
+
+def hash_address(address: str, salt: bytes) -> str:
+    """A person's address as 32 hex digits, compared without case: what of it may reach state (SPEC 8)."""
+    return hashlib.sha256(salt + b"\0" + address.strip().casefold().encode("utf-8", "surrogatepass")).hexdigest()[:32]

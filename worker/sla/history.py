@@ -64,7 +64,8 @@ def creation_of(facts: Sequence[Event]) -> Event | None:
 def fold(facts: Sequence[Event], rules: Rules, base: Book | None = None) -> Book | None:
     """The Book of these facts, in any order, on top of `base`; None while the creation is missing."""
     if base is not None:
-        for fact in sorted(facts, key=lambda f: (max(f.occurred_at, base.opened_at), f.event_id)):
+        first = base.opened_at
+        for fact in sorted(facts, key=lambda f: (max(f.occurred_at, first), f.event_id)):
             base = step(base, fact, rules)
         return base
     ordered = order(facts)

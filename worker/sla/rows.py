@@ -13,7 +13,8 @@ from msgspec import UNSET
 
 from worker.sla.events import Acknowledgement, Event, Message, Opener
 from worker.sla.folds import Fold
-from worker.sla.tickets import Breached, Ticket, Warned
+from worker.sla.tickets import Ticket
+from worker.sla.verdicts import Breached, Record, Warned
 
 VERSION = 1
 
@@ -61,11 +62,11 @@ def pack(ticket: Ticket) -> bytes:
     row = _Row(
         ticket.rules_digest,
         [_fact(f) for f in ticket.facts],
-        ticket.warned,
-        ticket.breached,
+        ticket.said.warned,
+        ticket.said.breached,
         ticket.fold,
-        ticket.rejudged_at,
-        ticket.finished,
+        ticket.said.rejudged_at,
+        ticket.said.finished,
     )
     return bytes((VERSION,)) + _encode(row)
 
@@ -84,12 +85,9 @@ def unpack(data: bytes, ticket_id: str) -> Ticket:
     return Ticket(
         ticket_id,
         facts,
-        row.warned,
-        row.breached,
+        Record(row.warned, row.breached, row.rejudged_at, row.finished),
         row.rules_digest,
         row.fold,
-        row.rejudged_at,
-        row.finished,
     )
 
 

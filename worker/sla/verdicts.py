@@ -1,0 +1,276 @@
+"""What one tick says: the difference between what the facts say and what was said before.
+
+Marks and breaches come from a Book, retractions from standing breaches that a Book no longer bears out. Ids are
+deterministic: the same facts say the same signals, whoever computes them and however often.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+from msgspec.structs import replace
+
+from worker.sla.events import Signal, Tick
+from worker.sla.history import Book
+from worker.sla.policies import Mark
+from worker.sla.timers import Moment, Timer
+
+
+class Warned(msgspec.Struct, frozen=True, array_like=True):
+    """A mark of one cycle (named by its arming event) that was reached on what was known then.
+
+    `owed`: its signal, while it is not said yet: no tick came between the mark and evidence that voids it.
+    """
+
+    metric: str
+    armed_by: str
+    mark: str
+    at: int
+    owed: Signal | None = None
+
+
+class Breached(msgspec.Struct, frozen=True, array_like=True):
+    """A breach that was said: `standing` until a retraction. `historic`: recorded, never sent (SPEC 6, First start)."""
+
+    metric: str
+    armed_by: str
+    cycle: int
+    due: int
+    id: str
+    standing: bool = True
+    historic: bool = False
+    #: judged by rules that are no longer in force: it stands unless evidence shows that the promise was kept
+    kept: bool = False
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What was said of a ticket. When the rules changed, at `rejudged_at` (UTC ms), cycles in `finished`
+    (metric, arming event) keep the verdict they had.
+    """
+
+    warned: tuple[Warned, ...] = ()
+    breached: tuple[Breached, ...] = ()
+    rejudged_at: int | None = None
+    finished: tuple[tuple[str, str], ...] = ()
+
+
+def was_warned(warned: Iterable[Warned], timer: Timer, mark: Mark) -> bool:
+    return any(w.mark == mark.text and w.armed_by == timer.armed_by and w.metric == timer.metric for w in warned)
+
+
+def is_said(breached: Iterable[Breached], timer: Timer) -> bool:
+    return any(b.standing and b.metric == timer.metric and b.armed_by == timer.armed_by for b in breached)
+
+
+def borne_out(book: Book, old: Breached) -> bool:
+    """Do the facts still say this breach? Also where the clock stepped back to before it: nothing was disproved."""
+    timer = _timer(book, old.metric, old.armed_by)
+    if timer is None:
+        return old.kept
+    if old.kept:
+        return timer.ended_at is None or timer.ended_at > old.due
+    if timer.breach is not None:
+        return timer.breach.due == old.due
+    return timer.state == "running" and timer.due == old.due
+
+
+class Speech:
+    """What one tick says: the difference between the facts and what was said before."""
+
+    def __init__(self, ticket_id: str, record: Record, book: Book, tick: Tick) -> None:
+        self.ticket_id, self.record, self.book, self.tick = ticket_id, record, book, tick
+        self.warned, self.breached = list(record.warned), list(record.breached)
+        self.heard: list[tuple[int, Signal]] = []
+        self.historic = 0
+        self.changed = False
+
+    def warn(self, timer: Timer) -> None:
+        for moment in timer.reached:
+            if moment.mark is not None and not was_warned(self.warned, timer, moment.mark):
+                self.warned.append(Warned(timer.metric, timer.armed_by, moment.mark.text, moment.at))
+                self._send(warning(self.ticket_id, self.book, timer, moment), moment.at)
+
+    def warn_owed(self) -> None:
+        """Debts are paid as they were incurred: with what was known at the mark."""
+        for place, warned in enumerate(self.warned):
+            if warned.owed is not None:
+                self.warned[place] = replace(warned, owed=None)
+                self._send(warned.owed, warned.at)
+
+    def breach(self, timer: Timer, moment: Moment) -> None:
+        for old in self.breached:
+            if old.standing and old.metric == timer.metric and old.armed_by == timer.armed_by:
+                return
+        if moment.due + self.tick.settle >= self.tick.at:
+            return
+        if timer.state in ("met", "cancelled") and (timer.metric, timer.armed_by) in self.record.finished:
+            return
+        if self.record.rejudged_at is not None and moment.due < self.record.rejudged_at:
+            moment = replace(moment, cause="policy_changed")
+        again = self._retracted((timer.metric, timer.armed_by, moment.due))
+        said = _signal("breached", self.ticket_id, self.book, timer, moment, again)
+        self.breached.append(
+            Breached(
+                timer.metric,
+                timer.armed_by,
+                moment.cycle,
+                moment.due,
+                said.id,
+                historic=not self._send(said, moment.due),
+            )
+        )
+
+    def retract(self, now: Book) -> None:
+        """Take back each standing breach that the facts no longer bear out."""
+        for place, old in enumerate(self.breached):
+            if not old.standing:
+                continue
+            timer = _timer(now, old.metric, old.armed_by)
+            if borne_out(now, old):
+                continue
+            self.breached[place] = replace(old, standing=False)
+            self.changed = True
+            if old.historic:
+                self.historic += 1
+                continue
+            taken_back = _retraction(self.ticket_id, self.book, old, timer, self._retracted(old))
+            self.heard.append((-(2**62), taken_back))
+
+    def _retracted(self, of: Breached | tuple[str, str, int]) -> int:
+        """How often a breach under this key was taken back."""
+        key = (of.metric, of.armed_by, of.due) if isinstance(of, Breached) else of
+        return sum(1 for b in self.breached if not b.standing and (b.metric, b.armed_by, b.due) == key and b is not of)
+
+    def _send(self, signal: Signal, at: int) -> bool:
+        """Say it, or record it as historic where its instant lies before the first announcement."""
+        self.changed = True
+        if at < self.tick.announce_from:
+            self.historic += 1
+            return False
+        self.heard.append((at, signal))
+        return True
+
+    def record_after(self) -> Record:
+        """What has been said of the ticket now."""
+        return replace(self.record, warned=tuple(self.warned), breached=tuple(self.breached))
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """In the order in which it came to pass: what is taken back first, then marks and breaches by their instant."""
+        self.heard.sort(key=lambda said: (said[0], said[1].metric, said[1].cycle, said[1].kind))
+        return tuple(signal for _, signal in self.heard)
+
+
+def identity(ticket_id: str, metric: str, armed_by: str, kind: str, mark: str, due: int, retracted: int) -> str:
+    """The deterministic id of a timer's signal: 32 hex digits of SHA-256 (SPEC 8)."""
+    parts = "\x1f".join((ticket_id, metric, armed_by, kind, mark, str(due), str(retracted)))
+    return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _timer(book: Book, metric: str, armed_by: str) -> Timer | None:
+    for timer in (*book.timers, *book.past):
+        if timer.armed_by == armed_by and timer.metric == metric:
+            return timer
+    return None
+
+
+def warning(ticket_id: str, book: Book, timer: Timer, moment: Moment) -> Signal:
+    return _signal("warned", ticket_id, book, timer, moment, 0)
+
+
+def _signal(kind: str, ticket_id: str, book: Book, timer: Timer, moment: Moment, again: int) -> Signal:
+    """What is said of a mark or a breach; `again`: how often this breach was taken back before."""
+    target, terms, who = moment.target, moment.terms, moment.attributes
+    holes = tuple((since, until) for since, until, _ in moment.holes)
+    calendar = target.calendar
+    spent = (
+        calendar.spent_with_holes(moment.started, moment.at, holes)
+        if holes
+        else calendar.spent(moment.started, moment.at)
+    )
+    amount = target.amount
+    mark = "" if moment.mark is None else moment.mark.text
+    return Signal(
+        id=identity(ticket_id, timer.metric, timer.armed_by, kind, mark, moment.due, again),
+        kind=kind,  # type: ignore[arg-type]
+        ticket_id=ticket_id,
+        metric=timer.metric,
+        cycle=moment.cycle,
+        mark=_published(moment.mark),
+        severity=terms.severity,
+        reported_severity=who.severity,
+        plan=who.plan,
+        plan_applied=terms.plan_applied,
+        plan_reason=terms.plan_reason,
+        customer=who.customer,
+        product=who.product,
+        region=who.region,
+        target=amount.text,
+        target_ms=None if amount.days else amount.ms,
+        started_at=moment.started,
+        due=moment.due,
+        spent_ms=spent,
+        holes=moment.holes,
+        owner=None,
+        seconds_by_office={},
+        handoff_missed=None,
+        cause=moment.cause,
+        time_source=book.time_source,  # type: ignore[arg-type]
+        policy_name=terms.policy_name,
+        policy_version=terms.policy_version,
+        clause=target.clause,
+        calendar_name=calendar.name,
+        calendar_digest=calendar.digest,
+        retracts=None,
+        event_id=timer.armed_by,
+    )
+
+
+def _published(mark: Mark | None) -> dict[str, float] | None:
+    if mark is None:
+        return None
+    if mark.before_ms:
+        return {"before_seconds": mark.before_ms / 1000}
+    return {"fraction": mark.numerator / mark.denominator}
+
+
+def _retraction(ticket_id: str, book: Book, old: Breached, timer: Timer | None, again: int) -> Signal:
+    """The signal that takes `old` back, with what is known of its cycle now."""
+    who, terms = book.attributes, book.terms
+    target = timer.target if timer is not None else None
+    return Signal(
+        id=identity(ticket_id, old.metric, old.armed_by, "retracted", "", old.due, again),
+        kind="retracted",
+        ticket_id=ticket_id,
+        metric=old.metric,
+        cycle=old.cycle,
+        mark=None,
+        severity=terms.severity,
+        reported_severity=who.severity,
+        plan=who.plan,
+        plan_applied=terms.plan_applied,
+        plan_reason=terms.plan_reason,
+        customer=who.customer,
+        product=who.product,
+        region=who.region,
+        target="" if target is None else target.amount.text,
+        target_ms=None if target is None or target.amount.days else target.amount.ms,
+        started_at=book.opened_at if timer is None else timer.started,
+        due=old.due,
+        spent_ms=0,
+        holes=() if timer is None else timer.holes,
+        owner=None,
+        seconds_by_office={},
+        handoff_missed=None,
+        cause="late_event",
+        time_source=book.time_source,  # type: ignore[arg-type]
+        policy_name=terms.policy_name,
+        policy_version=terms.policy_version,
+        clause=None if target is None else target.clause,
+        calendar_name="" if target is None else target.calendar.name,
+        calendar_digest="" if target is None else target.calendar.digest,
+        retracts=old.id,
+        event_id=old.armed_by,
+    )
