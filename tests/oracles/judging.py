@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from tests.oracles.calendar_cases import definition_of
+from tests.oracles.zones import judged_zone
 from worker.sla.calendars import Always, Calendar, compiled
 from worker.sla.policies import ANY_PLAN, Amount, Mark, Policy, Rules, TargetRule
 
@@ -62,7 +63,7 @@ def calendar_of(text: Any) -> Calendar:
     """An inline policy's calendar."""
     if text == "24x7":
         return compiled("24x7", Always())
-    return compiled("story", definition_of(text["tz"], text["week"], text.get("holidays", [])))
+    return compiled("story", definition_of(text["tz"], text["week"], text.get("holidays", [])), judged_zone)
 
 
 def amount(text: str) -> Amount:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from importlib import metadata, resources
@@ -21,6 +21,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 Window = tuple[int, int]
+
+#: A timezone database: name -> zone, raising UnknownZone. Ours is `zone`; `simulate` and tests bring others.
+Zones = Callable[[str], ZoneInfo]
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MS = 86_400_000
@@ -117,15 +120,14 @@ def tzdata_digest() -> str:
     return hashlib.sha256(tzdata_version().encode() + b"\0" + names).hexdigest()[:16]
 
 
-def wall_to_utc(zone_name: str, wall: datetime) -> int:
+def wall_to_utc(zone_name: str, wall: datetime, zones: Zones = zone) -> int:
     """A naive wall time in a zone -> UTC ms, by the rules of SPEC 3 for skipped and repeated times."""
-    local = wall.replace(tzinfo=zone(zone_name), fold=0)
-    return _utc_ms(local)
+    return _utc_ms(wall.replace(tzinfo=zones(zone_name), fold=0))
 
 
-def utc_to_wall(zone_name: str, at: int) -> datetime:
+def utc_to_wall(zone_name: str, at: int, zones: Zones = zone) -> datetime:
     """UTC ms -> the wall time that a clock in the zone shows, with its offset."""
-    return datetime.fromtimestamp(at / 1000, tz=UTC).astimezone(zone(zone_name))
+    return datetime.fromtimestamp(at / 1000, tz=UTC).astimezone(zones(zone_name))
 
 
 def local_date(zone_name: str, at: int) -> str:
@@ -158,10 +160,12 @@ class Calendar:
         "definition",
         "digest",
         "name",
+        "zones",
     )
 
-    def __init__(self, name: str, definition: Definition) -> None:
+    def __init__(self, name: str, definition: Definition, zones: Zones = zone) -> None:
         self.name = name
+        self.zones = zones
         self.definition = definition
         self.digest = _digest(definition)
         self.day_ms = _day_ms(definition)
@@ -290,25 +294,13 @@ class Calendar:
         """`days` dates with a window further on, the wall time kept, then the first covered instant (SPEC 3)."""
         if days == 0 and self._always:
             return start
-        target = self._dated(start, days)
-        if target is None:
-            return None
-        local = utc_to_wall(self._zone(), start)
-        wall = datetime(
-            target.year, target.month, target.day, local.hour, local.minute, local.second, local.microsecond
-        )
-        return self.due(wall_to_utc(self._zone(), wall), 0)
+        at = self._same_wall(start, days)
+        return None if at is None else self.due(at, 0)
 
     def back_same_time(self, start: int, days: int) -> int | None:
         """The mirror of `due_same_time`: back to a close where it lands in closed time."""
-        target = self._dated(start, -days)
-        if target is None:
-            return None
-        local = utc_to_wall(self._zone(), start)
-        wall = datetime(
-            target.year, target.month, target.day, local.hour, local.minute, local.second, local.microsecond
-        )
-        return self.backward(wall_to_utc(self._zone(), wall), 0)
+        at = self._same_wall(start, -days)
+        return None if at is None else self.backward(at, 0)
 
     def due_end_of_day(self, start: int, days: int) -> int | None:
         """The last close of the date `days` working dates after `start`'s date (SPEC 3)."""
@@ -318,9 +310,18 @@ class Calendar:
         closes = [close for _, close in self._of_date(target)]
         return max(closes) if closes else None
 
+    def _same_wall(self, start: int, days: int) -> int | None:
+        """The wall time of `start` on the date `days` working dates on."""
+        target = self._dated(start, days)
+        if target is None:
+            return None
+        local = utc_to_wall(self._zone(), start, self.zones)
+        wall = datetime.combine(target, local.time())
+        return wall_to_utc(self._zone(), wall, self.zones)
+
     def _dated(self, start: int, days: int) -> date | None:
         """The date `days` working dates after (before, when negative) the date of `start`."""
-        day = utc_to_wall(self._zone(), start).date()
+        day = utc_to_wall(self._zone(), start, self.zones).date()
         left, tried = abs(days), 0
         while left:
             day += timedelta(days=1 if days > 0 else -1)
@@ -337,7 +338,7 @@ class Calendar:
 
     def _of_date(self, day: date) -> list[Window]:
         if isinstance(self.definition, Weekly):
-            return _day_windows(self.definition, zone(self.definition.zone), day)
+            return _day_windows(self.definition, self.zones(self.definition.zone), day)
         midnight = (day - _EPOCH).days * DAY_MS
         return [
             (max(opens, midnight), min(closes, midnight + DAY_MS))
@@ -389,7 +390,7 @@ class Calendar:
         """Compile the years [first, last); sums start anew, so they are never kept outside."""
         first, last = max(first, _FIRST_YEAR), min(last, _LAST_YEAR)
         since, until = _new_year(first), _new_year(last)
-        windows = merged(_windows(self.definition, first, last))
+        windows = merged(_windows(self.definition, first, last, self.zones))
         covered, total = [], 0
         for opens, closes in windows:
             covered.append(total)
@@ -404,9 +405,9 @@ class Calendar:
         )
 
 
-def compiled(name: str, definition: Definition) -> Calendar:
+def compiled(name: str, definition: Definition, zones: Zones = zone) -> Calendar:
     """The Calendar of a definition; raises UnknownZone."""
-    return Calendar(name, definition)
+    return Calendar(name, definition, zones)
 
 
 def merged(windows: Iterable[Window]) -> list[Window]:
@@ -421,29 +422,29 @@ def merged(windows: Iterable[Window]) -> list[Window]:
     return found
 
 
-def _windows(definition: Definition, first: int, last: int) -> list[Window]:
+def _windows(definition: Definition, first: int, last: int, zones: Zones) -> list[Window]:
     """The merged windows of a definition in the years [first, last), with a margin of days at both ends."""
     since, until = _new_year(first) - 8 * DAY_MS, _new_year(last) + 8 * DAY_MS
     match definition:
         case Always():
             return [(since, until)]
         case Weekly():
-            return merged(_weekly(definition, since, until))
+            return merged(_weekly(definition, since, until, zones))
         case TwoZoneSpan():
-            return merged(_spans(definition, since, until))
+            return merged(_spans(definition, since, until, zones))
         case Union(parts):
-            return merged(w for part in parts for w in _windows(part, first, last))
+            return merged(w for part in parts for w in _windows(part, first, last, zones))
         case Intersection(parts):
-            common = _windows(parts[0], first, last)
+            common = _windows(parts[0], first, last, zones)
             for part in parts[1:]:
-                common = list(_common(common, _windows(part, first, last)))
+                common = list(_common(common, _windows(part, first, last, zones)))
             return common
         case Difference(whole, less):
-            return list(_less(_windows(whole, first, last), _windows(less, first, last)))
+            return list(_less(_windows(whole, first, last, zones), _windows(less, first, last, zones)))
 
 
-def _weekly(weekly: Weekly, since: int, until: int) -> Iterator[Window]:
-    where = zone(weekly.zone)
+def _weekly(weekly: Weekly, since: int, until: int, zones: Zones) -> Iterator[Window]:
+    where = zones(weekly.zone)
     for day in _dates(since, until):
         yield from _day_windows(weekly, where, day)
 
@@ -465,8 +466,8 @@ def _day_windows(weekly: Weekly, where: ZoneInfo, day: date) -> list[Window]:
     return found
 
 
-def _spans(span: TwoZoneSpan, since: int, until: int) -> Iterator[Window]:
-    opening, closing = zone(span.opens.zone), zone(span.closes.zone)
+def _spans(span: TwoZoneSpan, since: int, until: int, zones: Zones) -> Iterator[Window]:
+    opening, closing = zones(span.opens.zone), zones(span.closes.zone)
     for day in _dates(since, until):
         if day.weekday() != span.opens.weekday:
             continue

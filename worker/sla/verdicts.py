@@ -57,10 +57,12 @@ class Record(msgspec.Struct, frozen=True):
 
 
 def was_warned(warned: Iterable[Warned], timer: Timer, mark: Mark) -> bool:
+    """Was this mark of this cycle said, or is it owed?"""
     return any(w.mark == mark.text and w.armed_by == timer.armed_by and w.metric == timer.metric for w in warned)
 
 
 def is_said(breached: Iterable[Breached], timer: Timer) -> bool:
+    """Does a breach of this cycle stand?"""
     return any(b.standing and b.metric == timer.metric and b.armed_by == timer.armed_by for b in breached)
 
 
@@ -87,6 +89,7 @@ class Speech:
         self.changed = False
 
     def warn(self, timer: Timer) -> None:
+        """Each mark that the cycle has reached, once."""
         for moment in timer.reached:
             if moment.mark is not None and not was_warned(self.warned, timer, moment.mark):
                 self.warned.append(Warned(timer.metric, timer.armed_by, moment.mark.text, moment.at))
@@ -100,6 +103,7 @@ class Speech:
                 self._send(warned.owed, warned.at)
 
     def breach(self, timer: Timer, moment: Moment) -> None:
+        """The cycle's breach, unless one stands already or the due still settles."""
         for old in self.breached:
             if old.standing and old.metric == timer.metric and old.armed_by == timer.armed_by:
                 return
@@ -177,6 +181,7 @@ def _timer(book: Book, metric: str, armed_by: str) -> Timer | None:
 
 
 def warning(ticket_id: str, book: Book, timer: Timer, moment: Moment) -> Signal:
+    """The signal of a reached mark."""
     return _signal("warned", ticket_id, book, timer, moment, 0)
 
 
