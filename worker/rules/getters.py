@@ -129,7 +129,9 @@ def template(text: str) -> Getter:
         for head, (name, get, width) in zip(heads, pieces, strict=True):
             value = get(record)
             if value is MISSING or value is None or isinstance(value, (Mapping, list)):
-                raise Unmapped(name, value if value is not MISSING else "nothing", "an id needs a value, the record has")
+                raise Unmapped(
+                    name, value if value is not MISSING else "nothing", "an id needs a value, the record has"
+                )
             out += (head, word(value).zfill(width))
         return "".join(out) + tail
 
@@ -211,8 +213,8 @@ def _read_instant(value: Any, form: str, zone: str | None) -> int:
         whole = int(value) if not isinstance(value, float) else value
         return round(whole * _EPOCH_UNITS[form])
     if not isinstance(value, str):
-        raise ValueError(value)  # noqa: TRY004: the caller names the record's field either way
-    at = datetime.fromisoformat(value) if form == "iso8601" else datetime.strptime(value, form)  # noqa: DTZ007
+        raise ValueError(value)  # noqa: TRY004 - the caller names the record's field either way
+    at = datetime.fromisoformat(value) if form == "iso8601" else datetime.strptime(value, form)  # noqa: DTZ007 - the zone is asked for next
     if at.tzinfo is not None:
         return (at - _EPOCH) // timedelta(milliseconds=1)
     if zone is None:

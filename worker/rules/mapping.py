@@ -28,7 +28,7 @@ class MappingError(Exception):
     """A mapping file has faults; `faults` names each with file, line, and a hint where one is known."""
 
     def __init__(self, faults: Faults) -> None:
-        self.faults = tuple(faults.found)
+        self.faults = tuple(sorted(faults.found, key=lambda fault: fault.line))
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 

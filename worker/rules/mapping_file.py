@@ -242,7 +242,9 @@ class Compiler:
             found = {part: get(record) for part, get in got}
             for part in NEEDED[name]:
                 if found.get(part, MISSING) in (MISSING, None):
-                    raise getters.Unmapped(f"{name}.{part}", "nothing", "the mapping says where it stands, the record has")
+                    raise getters.Unmapped(
+                        f"{name}.{part}", "nothing", "the mapping says where it stands, the record has"
+                    )
             return {part: value for part, value in found.items() if value is not MISSING and value is not None}
 
         return build
@@ -335,10 +337,14 @@ class Compiler:
         self._names(found, ("form", "zone"), "field", need=("form",), line=line)
         form, zone = str(found.get("form", "iso8601")), found.get("zone")
         if form not in {"iso8601", "epoch_ms", "epoch_s"} and "%" not in form:
-            self.faults.add(line, f'"{form}" is no form of time', 'iso8601, epoch_ms, epoch_s, or like "%d-%m-%Y %H:%M"')
+            self.faults.add(
+                line, f'"{form}" is no form of time', 'iso8601, epoch_ms, epoch_s, or like "%d-%m-%Y %H:%M"'
+            )
         elif "%" in form and zone is None and "%z" not in form:
             self.faults.add(line, f'times like "{form}" name no zone', "say which one they are taken in: zone: UTC")
-        if zone is not None and not calendars.is_zone(str(zone)):
+        try:
+            calendars.zone("UTC" if zone is None else str(zone))
+        except calendars.UnknownZone:
             self.faults.add(line, f'"{zone}" is no zone', "an IANA name, like Europe/Moscow or UTC")
         return form, None if zone is None else str(zone)
 
