@@ -60,7 +60,7 @@ test: lint ## lint, then every test; the embedded broker is started where one is
 	@$(BIN)/python -m pytest $(ARGS)
 
 bench: $(TOOLS) ## figures of this machine, as ratios to their peers
-	@for f in benchmarks/*.py; do echo "==> $$f"; $(BIN)/python "$$f" || exit 1; done
+	@for f in $(wildcard benchmarks/*.py); do echo "==> $$f"; $(BIN)/python "$$f" || exit 1; done
 
 # For maintainers: needs `uv`. The result names no registry, so that it serves behind any mirror.
 UV   ?= uv

@@ -56,8 +56,7 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def start(self, command: Sequence[str], *, environment: dict[str, str] | None = None) -> None:
-        """Start it; whoever was left behind by an earlier owner of the folder is ended first."""
-        self.end_leftover()
+        """Start it. Whoever was left behind by an earlier owner of the folder was ended before: `end_leftover`."""
         self._process = _start(command, self._output, environment)
         self._pid_file.write_text(f"{self._process.pid}\n", encoding="ascii")
 
