@@ -1,0 +1,280 @@
+"""The environment, read once and handed down: `Settings.read(environ)`.
+
+Names are SPEC section 9's: prefix SLA_, but for the ones that everybody knows. A secret may also come from a file, as
+NAME_FILE. All faults are raised at once, each naming the variable and the way out. Nothing here opens anything.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+_SECRETS = frozenset({"SLA_KAFKA_PASSWORD", "SLA_SALT", "REDIS_URL", "SLA_HTTP_TOKEN"})
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+
+
+class SettingsError(Exception):
+    """The environment has faults; `faults` has a sentence for each, with the variable and the way out."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(faults))
+
+
+class Topics(msgspec.Struct, frozen=True):
+    """The names of the topics (SPEC 8)."""
+
+    created: str = "ticket-created"
+    updated: str = "ticket-updated"
+    signals: str = "sla-signals"
+    handoffs: str = "warm-handoffs"
+    reports: str = "shift-reports"
+    dead: str = "ticket-events-dead"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What is read; one topic where both kinds share it."""
+        return (self.created,) if self.created == self.updated else (self.created, self.updated)
+
+
+class KafkaAccess(msgspec.Struct, frozen=True):
+    """How to reach the broker."""
+
+    url: str
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: str = "SCRAM-SHA-512"
+    username: str = ""
+    password: str = ""
+    ca_file: Path | None = None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set. Durations are ms; `announce_from` is UTC ms, None: the first start."""
+
+    kafka: KafkaAccess | None = None
+    redis_url: str | None = None
+    alertmanager_urls: tuple[str, ...] = ()
+    policy: tuple[Path, ...] = ()
+    rota: tuple[Path, ...] = ()
+    mapping: Path | None = None
+    app_id: str = "sla-worker"
+    partitions: int = 16
+    http_host: str = "127.0.0.1"
+    http_port: int = 8088
+    data_dir: Path = Path(".local")
+    clock: Literal["wall", "event"] = "wall"
+    settle: int = 0
+    announce_from: int | None = None
+    topics: Topics = Topics()
+    salt: bytes = b""
+    create_topics: bool = False
+    session_ms: int = 10_000
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def table_topic(self) -> str:
+        """The changelog of the table of tickets, as Faust names it."""
+        return f"{self.app_id}-tickets-changelog"
+
+    @staticmethod
+    def read(environ: Mapping[str, str]) -> Settings:
+        """The settings of an environment; raises SettingsError with all faults."""
+        return _Reader(environ).settings()
+
+    def redacted(self) -> dict[str, object]:
+        """The effective settings for a person's eyes: secrets as ***."""
+        shown = msgspec.to_builtins(self, enc_hook=str)
+        shown["salt"] = "***" if self.salt else ""
+        if self.redis_url:
+            shown["redis_url"] = _without_password(self.redis_url)
+        if self.kafka is not None and self.kafka.password:
+            shown["kafka"]["password"] = "***"  # noqa: S105 - what hides it
+        return dict(shown)
+
+
+#: variable -> what it sets, for `config show`, the README and the nearest right name of a wrong one
+VARIABLES: dict[str, str] = {
+    "KAFKA_URL": "host:port,...; unset: an embedded broker on loopback",
+    "REDIS_URL": "redis:// or rediss://; unset: the embedded one, or none",
+    "ALERTMANAGER_URLS": "http(s)://host:port,...",
+    "SLA_POLICY": "policy files or folders, separated by ':'; default: the shipped presets",
+    "SLA_ROTA": "rota files or folders, separated by ':'",
+    "SLA_MAPPING": "mapping file for payloads that are not events of ours",
+    "SLA_APP_ID": "consumer group, transactional ids and the table's changelog; default sla-worker",
+    "SLA_PARTITIONS": "partitions of topics that the worker creates; default 16",
+    "SLA_HTTP_BIND": "host:port of /metrics, /livez, /readyz; default 127.0.0.1:8088",
+    "SLA_DATA_DIR": "data of the embedded servers; default .local",
+    "SLA_CLOCK": "wall or event; default wall",
+    "SLA_SETTLE": "how long a due waits for late replies, as 0s, 30s, 2m; default 0s",
+    "SLA_ANNOUNCE_FROM": "RFC 3339: verdicts before it are history, not sent; default: the first start",
+    "SLA_TOPIC_CREATED": "default ticket-created",
+    "SLA_TOPIC_UPDATED": "default ticket-updated",
+    "SLA_TOPIC_SIGNALS": "default sla-signals",
+    "SLA_TOPIC_HANDOFFS": "default warm-handoffs",
+    "SLA_TOPIC_REPORTS": "default shift-reports",
+    "SLA_TOPIC_DEAD": "default ticket-events-dead",
+    "SLA_CREATE_TOPICS": "true: create missing topics instead of waiting for them; default true with the embedded broker",
+    "SLA_SESSION": "how long a silent worker keeps its tickets, as 6s, 10s; default 10s",
+    "SLA_SALT": "secret: salt of the hashes of openers' addresses",
+    "SLA_KAFKA_PROTOCOL": "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+    "SLA_KAFKA_MECHANISM": "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+    "SLA_KAFKA_USERNAME": "user for SASL",
+    "SLA_KAFKA_PASSWORD": "secret: password for SASL",
+    "SLA_KAFKA_CA_FILE": "file with the certificates that the broker's is checked against",
+    "SLA_LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR; default INFO",
+}
+
+
+class _Reader:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = {name: value for name, value in environ.items() if value != ""}
+        self.faults: list[str] = []
+
+    def settings(self) -> Settings:
+        self._unknown()
+        host, port = self._bind()
+        topics = Topics(
+            **{
+                name: value
+                for name in ("created", "updated", "signals", "handoffs", "reports", "dead")
+                if (value := self._text(f"SLA_TOPIC_{name.upper()}"))
+            }
+        )
+        url = self._text("KAFKA_URL")
+        settings = Settings(
+            kafka=None if url is None else self._kafka(url),
+            redis_url=self._text("REDIS_URL"),
+            alertmanager_urls=tuple(u.strip() for u in (self._text("ALERTMANAGER_URLS") or "").split(",") if u.strip()),
+            policy=self._paths("SLA_POLICY"),
+            rota=self._paths("SLA_ROTA"),
+            mapping=None if (mapping := self._text("SLA_MAPPING")) is None else Path(mapping),
+            app_id=self._text("SLA_APP_ID") or "sla-worker",
+            partitions=self._number("SLA_PARTITIONS", 16, 1, 10_000),
+            http_host=host,
+            http_port=port,
+            data_dir=Path(self._text("SLA_DATA_DIR") or ".local"),
+            clock=self._choice("SLA_CLOCK", "wall", ("wall", "event")),  # type: ignore[arg-type]
+            settle=self._duration("SLA_SETTLE", 0),
+            announce_from=self._instant("SLA_ANNOUNCE_FROM"),
+            topics=topics,
+            salt=(self._text("SLA_SALT") or "").encode(),
+            create_topics=self._choice("SLA_CREATE_TOPICS", "false" if url else "true", ("true", "false")) == "true",
+            session_ms=self._duration("SLA_SESSION", 10_000),
+            log_level=self._choice("SLA_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),  # type: ignore[arg-type]
+        )
+        if self.faults:
+            raise SettingsError(self.faults)
+        return settings
+
+    def _unknown(self) -> None:
+        known = set(VARIABLES) | {f"{name}_FILE" for name in _SECRETS}
+        for name in sorted(self.environ):
+            if name.startswith("SLA_") and name not in known and name != "SLA_NO_SKIP":
+                near = difflib.get_close_matches(name, known, 1)
+                self.faults.append(f"{name}: no such setting" + (f"; did you mean {near[0]}?" if near else ""))
+
+    def _text(self, name: str) -> str | None:
+        value = self.environ.get(name)
+        file = self.environ.get(f"{name}_FILE") if name in _SECRETS else None
+        if file is None:
+            return value
+        if value is not None:
+            self.faults.append(f"{name}: set it or {name}_FILE, not both")
+            return value
+        try:
+            return Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            self.faults.append(f"{name}_FILE: {file} can't be read ({type(error).__name__}); name a readable file")
+            return None
+
+    def _paths(self, name: str) -> tuple[Path, ...]:
+        paths = tuple(Path(part) for part in (self._text(name) or "").split(":") if part)
+        self.faults += [f"{name}: {path} does not exist; name a file or a folder" for path in paths if not path.exists()]
+        return paths
+
+    def _kafka(self, url: str) -> KafkaAccess:
+        for part in url.split(","):
+            host, colon, port = part.strip().rpartition(":")
+            if not (host and colon and port.isdecimal()):
+                self.faults.append(f"KAFKA_URL: {part!r} is not host:port; write host:port,host:port")
+        protocol = self._choice(
+            "SLA_KAFKA_PROTOCOL", "PLAINTEXT", ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+        )
+        username, password = self._text("SLA_KAFKA_USERNAME") or "", self._text("SLA_KAFKA_PASSWORD") or ""
+        if protocol.startswith("SASL") and not (username and password):
+            self.faults.append("SLA_KAFKA_PROTOCOL: SASL needs SLA_KAFKA_USERNAME and SLA_KAFKA_PASSWORD (or _FILE)")
+        ca_file = self._text("SLA_KAFKA_CA_FILE")
+        if ca_file is not None and not Path(ca_file).is_file():
+            self.faults.append(f"SLA_KAFKA_CA_FILE: {ca_file} does not exist; name a PEM file")
+        return KafkaAccess(
+            url=url,
+            protocol=protocol,  # type: ignore[arg-type]
+            mechanism=self._choice(
+                "SLA_KAFKA_MECHANISM", "SCRAM-SHA-512", ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+            ),
+            username=username,
+            password=password,
+            ca_file=None if ca_file is None else Path(ca_file),
+        )
+
+    def _bind(self) -> tuple[str, int]:
+        text = self._text("SLA_HTTP_BIND") or "127.0.0.1:8088"
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            self.faults.append(f"SLA_HTTP_BIND: {text!r} is not host:port; write 127.0.0.1:8088")
+            return "127.0.0.1", 8088
+        return host.strip("[]"), int(port)
+
+    def _number(self, name: str, default: int, low: int, high: int) -> int:
+        text = self._text(name)
+        if text is None:
+            return default
+        if not text.isdecimal() or not low <= int(text) <= high:
+            self.faults.append(f"{name}: {text!r} is not a whole number from {low} to {high}")
+            return default
+        return int(text)
+
+    def _choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        text = self._text(name)
+        if text is None:
+            return default
+        for choice in choices:
+            if text.casefold() == choice.casefold():
+                return choice
+        self.faults.append(f"{name}: {text!r} is none of {', '.join(choices)}")
+        return default
+
+    def _duration(self, name: str, default: int) -> int:
+        text = self._text(name)
+        if text is None:
+            return default
+        number = text.rstrip("mshMSH")
+        unit = text[len(number) :]
+        if not number.isdecimal() or unit not in _UNITS:
+            self.faults.append(f"{name}: {text!r} is not a duration; write it as 500ms, 30s, 2m or 1h")
+            return default
+        return int(number) * _UNITS[unit]
+
+    def _instant(self, name: str) -> int | None:
+        text = self._text(name)
+        if text is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            self.faults.append(f"{name}: {text!r} is not an instant; write it as 2026-05-13T10:00:00Z")
+            return None
+        return round(moment.timestamp() * 1000)
+
+
+def _without_password(url: str) -> str:
+    scheme, slashes, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    return f"{scheme}{slashes}***@{host}" if at and credentials else url
