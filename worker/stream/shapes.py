@@ -24,17 +24,18 @@ Text = Annotated[str, Meta(max_length=4096)]
 #: SPEC 8: the one text that is kept, as compact JSON.
 max_briefing_bytes = 4096
 
-_has_control = re.compile("[\x00-\x1f\x7f-\x9f]").search
+#: Finds a control character (C0, DEL, C1).
+has_control = re.compile("[\x00-\x1f\x7f-\x9f]").search
 
 
-class WrittenOpener(msgspec.Struct, gc=False):
+class WrittenOpener(msgspec.Struct, omit_defaults=True, gc=False):
     """Who opened the ticket, with the address as it was sent: it ends here, only its hash goes on."""
 
     role: Role
     address: Annotated[str, Meta(max_length=320)] | None = None
 
 
-class WrittenMessage(msgspec.Struct, gc=False):
+class WrittenMessage(msgspec.Struct, omit_defaults=True, gc=False):
     """Somebody wrote something."""
 
     role: Role
@@ -64,8 +65,11 @@ class WrittenHandoff(msgspec.Struct, gc=False):
     boundary: str
 
 
-class Written(msgspec.Struct, gc=False, kw_only=True):
-    """What both kinds of event carry. `event_id` may be missing here: a CloudEvents id serves."""
+class Written(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+    """What both kinds of event carry. `event_id` may be missing here: a CloudEvents id serves.
+
+    The order of fields, and that absent ones are not written, is part of an event's digest: new fields go last.
+    """
 
     ticket_id: Id
     event_id: Id | UnsetType = UNSET
@@ -144,24 +148,32 @@ def with_control_character(written: Created | Updated) -> str | None:
     """The path of the first name that is not one line of plain text, or None."""
     for field in ("ticket_id", "event_id", *ATTRIBUTES):
         value: Any = getattr(written, field)
-        if isinstance(value, str) and _has_control(value):
+        if isinstance(value, str) and has_control(value):
             return f"$.{field}"
-    if written.message is not None and _has_control(written.message.office or ""):
+    if written.message is not None and has_control(written.message.office or ""):
         return "$.message.office"
     if isinstance(written, Created):
-        if written.opened_by is not None and _has_control(written.opened_by.address or ""):
-            return "$.opened_by.address"
         return None
-    if _has_control(written.merged_into or ""):
+    if has_control(written.merged_into or ""):
         return "$.merged_into"
-    if written.handoff is not None and _has_control(written.handoff.acknowledged_by):
+    if written.handoff is not None and has_control(written.handoff.acknowledged_by):
         return "$.handoff.acknowledged_by"
     return None
 
 
+def clear(written: Created | Updated) -> None:
+    """Empty texts become null; and null says nothing where nothing can be cleared: in a creation, and of an office."""
+    nothing = UNSET if isinstance(written, Created) else None
+    for field in ("severity", *ATTRIBUTES):
+        if getattr(written, field) in {None, ""}:
+            setattr(written, field, nothing)
+    if written.message is not None and not written.message.office:
+        written.message.office = None
+
+
 def is_id(text: str) -> bool:
     """May this be an event's id? (What schemas say of `event_id`, for a CloudEvents id.)"""
-    return 0 < len(text) <= 128 and _has_control(text) is None
+    return 0 < len(text) <= 128 and has_control(text) is None
 
 
 #: Present means changed; an empty or null one is cleared. In the order of Event's fields.

@@ -25,7 +25,9 @@ from worker.stream.shapes import (
     Created,
     Envelope,
     Updated,
+    clear,
     compact,
+    has_control,
     is_id,
     max_briefing_bytes,
     read_created,
@@ -117,7 +119,6 @@ class _Cloud(msgspec.Struct, frozen=True, gc=False):
 
 
 _NO_CLOUD = _Cloud()
-_LETTERS = "pcnergat"  # of the eight attributes, in a digest
 
 # Everything that is not a bracket, strings as a whole; possessive, so that no input costs more than one pass.
 _no_brackets = re.compile(rb'[^\[\]{}"]++|"(?:[^"\\]++|\\.)*+"?', re.DOTALL).sub
@@ -146,7 +147,7 @@ def decode(
     found = _read(door, created, value, headers)
     if isinstance(found, DeadLetter):
         return found
-    written, cloud, plain = found
+    written, cloud = found
     if key is None:
         return DeadLetter("missing_key", "the record has no key; it must be the ticket_id")
     if key != written.ticket_id.encode():
@@ -154,7 +155,7 @@ def decode(
     if headers:
         timestamp_ms = _first_received(headers, timestamp_ms)
     read_up_to = high_water if door.clock == "event" else timestamp_ms
-    return _event(written, cloud, door.salt, timestamp_ms, read_up_to, plain=plain)
+    return _event(written, cloud, door.salt, timestamp_ms, read_up_to)
 
 
 def decode_line(line: bytes, *, salt: bytes, max_bytes: int = 262_144) -> Event | DeadLetter:
@@ -166,26 +167,24 @@ def decode_line(line: bytes, *, salt: bytes, max_bytes: int = 262_144) -> Event 
     found = _read(Door("", "", salt, max_bytes), None, line, ())
     if isinstance(found, DeadLetter):
         return found
-    written, cloud, plain = found
+    written, cloud = found
     if written.occurred_at is None and cloud.time is None:
         return DeadLetter("wrong_schema", "$.occurred_at: is missing; in a file no broker gives the time")
-    return _event(written, cloud, salt, -1, -1, plain=plain)
+    return _event(written, cloud, salt, -1, -1)
 
 
 def _read(
     door: Door, created: bool | None, value: bytes, headers: Headers
-) -> tuple[Created | Updated, _Cloud, bool] | DeadLetter:
-    """The written event, what its CloudEvent says, and whether no name in it can hold a control character."""
+) -> tuple[Created | Updated, _Cloud] | DeadLetter:
+    """The written event, and what its CloudEvent says."""
     if len(value) > door.max_bytes:
         return DeadLetter("too_large", f"{len(value)} bytes; the limit is {door.max_bytes}")
-    ascii_only = value.isascii()
-    if not ascii_only or value[:1] == b"\0":
+    if not value.isascii() or value[:1] == b"\0":
         unreadable = _not_text(value)
         if unreadable is not None:
             return unreadable
     if value.count(b"{") + value.count(b"[") > max_depth and _is_too_deep(value):
         return DeadLetter("too_deep", f"nested deeper than {max_depth}")
-    plain = ascii_only and b"\\" not in value and b"\x7f" not in value
     cloud = _NO_CLOUD
     data: bytes | msgspec.Raw = value
     if headers:
@@ -196,13 +195,13 @@ def _read(
             opened = _opened(value)
             if isinstance(opened, DeadLetter):
                 return opened
-            data, cloud, plain = opened[0], opened[1], plain and opened[2]
+            data, cloud = opened
         else:
             cloud = beside
     if created is None and cloud.type in (type_created, type_updated):
         created = cloud.type == type_created
     try:
-        return _reader(created)(data), cloud, plain
+        return _reader(created)(data), cloud
     except msgspec.ValidationError as error:
         wrong = error
     except msgspec.DecodeError as error:
@@ -225,104 +224,78 @@ def _reader(created: bool | None) -> Any:
 
 
 def _event(
-    written: Created | Updated, cloud: _Cloud, salt: bytes, timestamp_ms: int, read_up_to: int, *, plain: bool
+    written: Created | Updated, cloud: _Cloud, salt: bytes, timestamp_ms: int, read_up_to: int
 ) -> Event | DeadLetter:
     """The event of a written one, known at `read_up_to` or when it occurred; or what no schema can say is wrong.
 
-    The digest is taken here, in passing, over what the event says: parts joined by a control character, which no name
-    may hold. The broker's time stays out of it: a redelivery gets a later one.
+    The digest is taken over the shape's compact JSON, its instants as numbers: the same for every writing of one
+    content. The broker's time stays out of it: a redelivery gets a later one.
     """
-    if not plain:
-        where = with_control_character(written)
-        if where is not None:
-            return DeadLetter("wrong_schema", f"{where}: has a control character")
-    event_id = written.event_id
-    if event_id is UNSET:
+    if written.event_id is UNSET:
         if cloud.id is None:
             return DeadLetter("wrong_schema", "$: lacks the field event_id")
         if not is_id(cloud.id):
             return DeadLetter("bad_cloudevent", "id: must have 1 to 128 characters, none of them a control character")
-        event_id = cloud.id
+        written.event_id = cloud.id
     time = _occurred(written, cloud, timestamp_ms)
     if isinstance(time, DeadLetter):
         return time
     occurred_at, from_event = time
-    created = isinstance(written, Created)
-    says = ["c" if created else "u", str(occurred_at) if from_event else ""]
-    add = says.append
-
-    severity = written.severity
-    if severity is not UNSET:
-        if severity is not None:
-            add("s" + severity)
-        elif created:
-            severity = UNSET
-        else:
-            add("s")
-    names: list[Any] = [
-        written.plan,
-        written.customer,
-        written.product,
-        written.environment,
-        written.region,
-        written.status,
-        written.assigned_to,
-        written.assigned_group,
-    ]
-    for place, name in enumerate(names):
-        if name:
-            add(_LETTERS[place] + name)
-        elif name is not UNSET:  # "" or null: cleared; at creation there is nothing to clear
-            names[place] = UNSET if created else None
-            if not created:
-                add(_LETTERS[place])
-
+    written.occurred_at = str(occurred_at) if from_event else None
     opened_by = message = merged_into = briefing = handoff = None
-    if written.message is not None:
-        one = written.message
-        message = Message(one.role, one.public, one.office or None)
-        add(f"m{one.role}{'+' if one.public else '-'}{one.office or ''}")
+    created = isinstance(written, Created)
     if isinstance(written, Created):
         opener = written.opened_by
         if opener is not None:
-            opened_by = Opener(opener.role, hash_address(opener.address, salt) if opener.address else None)
-            add(f"o{opened_by.role}{opened_by.address or ''}")
+            if opener.address:
+                if has_control(opener.address):
+                    return DeadLetter("wrong_schema", "$.opened_by.address: has a control character")
+                opener.address = hash_address(opener.address, salt)
+            else:
+                opener.address = None
+            opened_by = Opener(opener.role, opener.address)
     else:
-        if written.merged_into is not None:
-            merged_into = written.merged_into
-            add("M" + merged_into)
+        merged_into = written.merged_into
         if written.handoff is not None:
             boundary = instants.parse(written.handoff.boundary)
             if boundary is None:
                 return DeadLetter("wrong_schema", "$.handoff.boundary: is no RFC 3339 instant with an offset")
+            written.handoff.boundary = str(boundary)
             handoff = Acknowledgement(written.handoff.acknowledged_by, boundary)
-            add(f"h{boundary}{handoff.acknowledged_by}")
         if written.briefing is not UNSET:
             briefing = compact(written.briefing)  # `null`: withdrawn
             if len(briefing) > max_briefing_bytes:
-                return DeadLetter(
-                    "wrong_schema",
-                    f"$.briefing: {len(briefing)} bytes as compact JSON; the limit is {max_briefing_bytes}",
-                )
-            add("b" + briefing.decode())
+                size = f"{len(briefing)} bytes as compact JSON; the limit is {max_briefing_bytes}"
+                return DeadLetter("wrong_schema", f"$.briefing: {size}")
+
+    content = compact(written)
+    if not content.isascii() or b"\\" in content or b'""' in content or b"null" in content or b"\x7f" in content:
+        # Perhaps a control character, or something that is cleared; never so in a usual event.
+        where = with_control_character(written)
+        if where is not None:
+            return DeadLetter("wrong_schema", f"{where}: has a control character")
+        clear(written)
+        content = compact(written)
+    if written.message is not None:
+        message = Message(written.message.role, written.message.public, written.message.office)
 
     return Event(
         created=created,
-        event_id=event_id,
+        event_id=written.event_id,
         ticket_id=written.ticket_id,
         occurred_at=occurred_at,
         known_at=max(occurred_at, read_up_to),
-        digest=blake2b("\x1f".join(says).encode(), digest_size=8).digest(),
+        digest=blake2b(content, digest_size=8).digest(),
         time_source="event" if from_event else "broker",
-        severity=severity,
-        plan=names[0],
-        customer=names[1],
-        product=names[2],
-        environment=names[3],
-        region=names[4],
-        status=names[5],
-        assigned_to=names[6],
-        assigned_group=names[7],
+        severity=written.severity,
+        plan=written.plan,
+        customer=written.customer,
+        product=written.product,
+        environment=written.environment,
+        region=written.region,
+        status=written.status,
+        assigned_to=written.assigned_to,
+        assigned_group=written.assigned_group,
         opened_by=opened_by,
         message=message,
         merged_into=merged_into,
@@ -428,8 +401,8 @@ def _from_headers(headers: Headers) -> _Cloud | DeadLetter | None:
     return _Cloud(said.get("ce_id"), said.get("ce_type"), said.get("ce_time"))
 
 
-def _opened(value: bytes) -> tuple[bytes | msgspec.Raw, _Cloud, bool] | DeadLetter:
-    """The data in an envelope, what the envelope says, and whether the data came as it stands in the value."""
+def _opened(value: bytes) -> tuple[bytes | msgspec.Raw, _Cloud] | DeadLetter:
+    """The data in an envelope, and what the envelope says."""
     try:
         envelope: Envelope = read_envelope(value)
     except msgspec.ValidationError as error:
@@ -447,7 +420,7 @@ def _opened(value: bytes) -> tuple[bytes | msgspec.Raw, _Cloud, bool] | DeadLett
         return DeadLetter("bad_cloudevent", "$.datacontenttype: only JSON is read")
     cloud = _Cloud(envelope.id, envelope.type, envelope.time)
     if envelope.data is not UNSET:
-        return envelope.data, cloud, True
+        return envelope.data, cloud
     if envelope.data_base64 is None:
         return DeadLetter("bad_cloudevent", "$: lacks the field data")
     try:
@@ -459,4 +432,4 @@ def _opened(value: bytes) -> tuple[bytes | msgspec.Raw, _Cloud, bool] | DeadLett
         return unreadable
     if _is_too_deep(data):
         return DeadLetter("too_deep", f"nested deeper than {max_depth}")
-    return data, cloud, False
+    return data, cloud
