@@ -1,0 +1,57 @@
+"""Who needs a look next: instants and ticket keys, earliest first.
+
+The agenda is a hint, the ticket decides: a key's instant can be moved, and what was put in before stays in the heap
+as a stale entry that is skipped when it comes up. One instant per key counts.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+
+
+class Agenda:
+    """Instants in UTC ms, keys as they are on the wire."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, bytes]] = []
+        self._at: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def put(self, key: bytes, at: int | None) -> None:
+        """`key` needs a look strictly after `at`; None: not at all."""
+        if at is None:
+            self._at.pop(key, None)
+        elif self._at.get(key) != at:
+            self._at[key] = at
+            heappush(self._heap, (at, key))
+            if len(self._heap) > 64 + 4 * len(self._at):
+                self._heap = [(then, known) for known, then in self._at.items()]
+                heapify(self._heap)
+
+    def next(self) -> int | None:
+        """The earliest instant of all, or None."""
+        heap, current = self._heap, self._at
+        while heap:
+            at, key = heap[0]
+            if current.get(key) == at:
+                return at
+            heappop(heap)
+        return None
+
+    def take(self, before: int, limit: int) -> list[bytes]:
+        """Up to `limit` keys whose instant lies strictly before `before`, earliest first; they leave the agenda."""
+        found: list[bytes] = []
+        heap, current = self._heap, self._at
+        while heap and heap[0][0] < before and len(found) < limit:
+            at, key = heappop(heap)
+            if current.get(key) == at:
+                del current[key]
+                found.append(key)
+        return found
+
+    def overdue(self, now: int) -> int:
+        """How long the earliest instant has passed, in ms; 0 when it lies ahead."""
+        at = self.next()
+        return 0 if at is None else max(0, now - at)

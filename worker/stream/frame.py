@@ -1,0 +1,171 @@
+"""Faust's frame with our path in it, through three of its extension points (checked against faust-streaming 0.15.3,
+mode-streaming 0.7.1, aiokafka 0.14.0; a test fails when a new version moves them).
+
+- `Transport.Consumer`: delivers one Message for a chunk of records of a partition (`getmany`), and keeps its own books
+  of what was acknowledged (`ack`, `_new_offset`): Faust's crawl after a failover. Sources are read committed.
+- `Store`: `on_rebalance` opens the lanes before Faust's own recovery, and reports the changelog as read to its end.
+- `Schema`: hands records through as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import faust
+from aiokafka import TopicPartition
+from faust.stores import memory
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from worker.stream.lane import Readings
+
+_CHUNK = 500
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The same consumer, but reading committed records only, and not idling 1.5 s in a fetch."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = 500
+        return consumer
+
+
+class BatchConsumer(driver.Consumer):
+    """One Message for up to `_CHUNK` records of a partition; its value is the records, its offset the last one's."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._done: dict[TP, int] = {}
+        self._readings: dict[TopicPartition, Readings] = {}
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Chunks of what a fetch brought, partition by partition."""
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if records is None or self.should_stop:
+            return
+        if not self.flow_active:
+            await self.perform_seek()
+            return
+        self._note(records)
+        for part, found in records.items():
+            tp = TP(part.topic, part.partition)
+            if not (active is None or tp in active or tp in self._buffered_partitions):
+                continue
+            for start in range(0, len(found), _CHUNK):
+                if not self.flow_active or self.app.consumer_generation_id != generation:
+                    return
+                chunk = found[start : start + _CHUNK]
+                last = chunk[-1]
+                self._read_offset[tp] = last.offset  # Faust would take the records inside a chunk for a gap
+                yield (
+                    tp,
+                    ConsumerMessage(
+                        tp.topic,
+                        tp.partition,
+                        last.offset,
+                        last.timestamp / 1000,
+                        last.timestamp_type,
+                        last.headers,
+                        None,
+                        chunk,
+                        None,
+                        0,
+                        0,
+                        tp,
+                        generation_id=generation,
+                    ),
+                )
+
+    def _note(self, records: Mapping[Any, Any]) -> None:
+        """Between two fetches the consumer stands still: its positions and what it handed over agree now."""
+        consumer = self._thread._consumer
+        assignment = consumer._subscription.subscription.assignment if consumer is not None else None
+        if assignment is None:
+            return
+        for part in assignment.tps:
+            state = assignment.state_value(part)
+            if state is None or not state.has_valid_position:
+                continue
+            found, before = records.get(part), self._readings.get(part)
+            taken = found[-1].offset if found else before.taken if before else -1
+            self._readings[part] = Readings(state._position, taken)
+
+    def readings(self, part: TopicPartition) -> Readings | None:
+        """How far this source partition was read; None while that is not known."""
+        return self._readings.get(part)
+
+    def forget(self) -> None:
+        """All partitions were revoked: nothing that was known holds."""
+        self._readings.clear()
+        self._done.clear()
+
+    def ack(self, message: Any) -> bool:
+        """A chunk was applied and committed; lanes acknowledge in order, so the last one says it all."""
+        if not message.acked:
+            message.acked = True
+            self._unacked_messages.discard(message)
+            self._done[message.tp] = message.offset
+            self._acked[message.tp] = [message.offset]
+            self._n_acked += 1
+            return True
+        return False
+
+    def _new_offset(self, tp: TP) -> int | None:
+        done = self._done.get(tp)
+        return None if done is None else done + 1
+
+
+class Transport(driver.Transport):
+    """aiokafka's transport with our consumer."""
+
+    Consumer = BatchConsumer
+
+
+class Ledger(memory.Store):
+    """The table's store: it keeps no rows of its own, the lanes do; it only says where the changelog was read to."""
+
+    opens: Callable[[set[int]], Awaitable[dict[int, int]]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._read_to: dict[TP, int] = {}
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        """The last offset of the changelog that a lane has read."""
+        return self._read_to.get(tp)
+
+    def set_persisted_offset(self, tp: TP, offset: int) -> None:
+        """What Faust notes of its own; the lanes know better."""
+        self._read_to[tp] = offset
+
+    async def on_rebalance(
+        self,
+        assigned: set[TP],
+        revoked: set[TP],  # noqa: ARG002 - eager: all were revoked, in on_partitions_revoked
+        newly_assigned: set[TP],  # noqa: ARG002
+        generation_id: int = 0,  # noqa: ARG002
+    ) -> None:
+        """Open a lane for each partition of the changelog that is ours now."""
+        ours = {tp.partition: tp for tp in assigned if tp.topic == self.table.changelog_topic_name}
+        self._read_to = {}
+        for number, end in (await self.opens(set(ours))).items():
+            self._read_to[ours[number]] = end - 1
+
+
+class Raw(faust.Schema):
+    """Records as they are; the lane's door decodes them."""
+
+    def loads_key(self, app: Any, message: Any, *, loads: Any = None, serializer: Any = None) -> Any:  # noqa: ARG002
+        """The key's bytes."""
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, *, loads: Any = None, serializer: Any = None) -> Any:  # noqa: ARG002
+        """The chunk."""
+        return message.value

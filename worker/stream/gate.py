@@ -1,0 +1,83 @@
+"""The catch-up gate: no timer fires for an instant that both sources have not been read past (SPEC 6).
+
+Before a lane fires, the broker is asked, after the due, where the lane's sources end (last stable offset). What is due
+up to the asking instant may be said once the consumer has read to those ends and the lane has applied it all. "At the
+end" by the last fetch would be old news in a stall. Lanes that ask at the same time share one request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from worker.settings import KafkaAccess
+from worker.stream.clients import arguments
+
+
+class Ends(msgspec.Struct, frozen=True):
+    """Where the sources ended at an instant (UTC ms) taken before the broker was asked."""
+
+    asked_at: int
+    ends: dict[TopicPartition, int]
+
+
+class Gate:
+    """One client of its own, so that the question never queues behind an idle fetch."""
+
+    def __init__(self, access: KafkaAccess, now: Callable[[], int]) -> None:
+        self._access = access
+        self._now = now
+        self._client: AIOKafkaConsumer | None = None
+        self._owned: set[TopicPartition] = set()
+        self._asking: asyncio.Task[Ends] | None = None
+        self._next: asyncio.Task[Ends] | None = None
+
+    def own(self, parts: set[TopicPartition]) -> None:
+        """The source partitions to ask for: those of all open lanes."""
+        self._owned = parts
+
+    def own_also(self, parts: set[TopicPartition]) -> None:
+        """Ask for these too."""
+        self._owned = self._owned | parts
+
+    async def ask(self) -> Ends:
+        """The ends, asked after this call began; concurrent callers share the next request."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.ensure_future(self._ask())
+            return await asyncio.shield(self._asking)
+        if self._next is None or self._next.done():
+            self._next = asyncio.ensure_future(self._after(self._asking))
+        return await asyncio.shield(self._next)
+
+    async def _after(self, running: asyncio.Task[Ends]) -> Ends:
+        await asyncio.wait([running])
+        self._asking, self._next = self._next, None
+        return await self._ask()
+
+    async def _ask(self) -> Ends:
+        if self._client is None:
+            client = AIOKafkaConsumer(
+                **arguments(self._access),
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                request_timeout_ms=5000,
+            )
+            try:
+                await client.start()
+            except BaseException:
+                await client.stop()
+                raise
+            self._client = client
+        asked_at = self._now()
+        parts = list(self._owned)
+        ends = await asyncio.wait_for(self._client.end_offsets(parts), 6) if parts else {}
+        return Ends(asked_at, ends)
+
+    async def close(self) -> None:
+        """Lets the client go."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.stop()

@@ -1,0 +1,64 @@
+"""How far a lane has come: one row of the table's changelog, written in the same transaction as everything it says.
+
+The position row is the authority, not Faust's committed offsets: a record at or below it was applied, whatever the
+group says. It also keeps each source's high-water mark of event time and the lane's first start.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+#: The row's key. No ticket can have it: ids have no control characters.
+KEY = b"\x00position"
+
+VERSION = 1
+
+
+class PositionFromFuture(Exception):
+    """This lane's position was written by a newer version of the worker; run that version, or a newer one."""
+
+
+class Reached(msgspec.Struct, array_like=True, frozen=True):
+    """One source: the last offset applied, its record's timestamp, the greatest occurred_at read (all but offset: ms)."""
+
+    offset: int = -1
+    timestamp: int = -1
+    high_water: int = -(2**62)
+
+
+class Position(msgspec.Struct, array_like=True, frozen=True):
+    """All sources of a lane. `announce_from` (UTC ms): verdicts before it are history."""
+
+    version: int
+    sources: dict[str, Reached]
+    announce_from: int
+
+    def of(self, topic: str) -> Reached:
+        """How far this source was read."""
+        return self.sources.get(topic, _NOWHERE)
+
+    def with_reached(self, reached: dict[str, Reached]) -> Position:
+        """The position after some sources were read further."""
+        return Position(self.version, {**self.sources, **reached}, self.announce_from)
+
+    def clock(self, topics: tuple[str, ...]) -> int:
+        """The lane's event time: the smallest high-water mark of its sources (SPEC 6, Clock)."""
+        return min(self.of(topic).high_water for topic in topics)
+
+
+_NOWHERE = Reached()
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Position).decode
+
+
+def pack(position: Position) -> bytes:
+    """The row's value."""
+    return _encode(position)
+
+
+def unpack(data: bytes) -> Position:
+    """A row's value; raises PositionFromFuture."""
+    position = _decode(data)
+    if position.version > VERSION:
+        raise PositionFromFuture(f"position row version {position.version}, this worker reads up to {VERSION}")
+    return position

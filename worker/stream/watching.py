@@ -1,0 +1,55 @@
+"""What the stream tells whoever watches, and what it says of itself: ready, alive.
+
+`Watcher` is what worker/views/metrics implements. `Status` is the little state behind /readyz and /livez; nothing
+decides from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from worker.sla.events import Signal
+
+
+class Watcher(Protocol):
+    """Renderings of what lanes do; each call is cheap and never fails."""
+
+    def applied(self, topic: str, events: int, delay_ms: int) -> None:
+        """Events applied from a topic, and how long after `occurred_at` the newest reached the broker."""
+
+    def counted(self, reason: str, times: int = 1) -> None:
+        """Something was ignored or noted by the core."""
+
+    def dead(self, reason: str) -> None:
+        """A record went to the dead-letter topic."""
+
+    def committed(self, signals: list[Signal], lateness_ms: list[int], historic: int, seconds: float) -> None:
+        """A transaction is on the topics; `lateness_ms`: due (and settle) to the broker's acknowledgement."""
+
+    def failed(self, kind: str) -> None:
+        """A transaction's outcome is unknown; the lane opens again."""
+
+    def opened(self, seconds: float, rows: int) -> None:
+        """A lane read its ledger."""
+
+    def lanes(self, owned: int, tickets: int, backlog: int, overdue_ms: int, gate_closed: int) -> None:
+        """The state of all lanes together, now and then."""
+
+
+class Status(msgspec.Struct):
+    """Why the worker is not ready, and since when each lane has had work without getting on (monotonic seconds)."""
+
+    faults: list[str] = ["starting"]
+    assigned: bool = False
+    stalled: Callable[[], list[str]] = list
+
+    def not_ready(self) -> list[str]:
+        """Reasons, none when ready."""
+        return list(self.faults) if self.faults else ([] if self.assigned else ["no partitions are assigned yet"])
+
+    def not_alive(self) -> list[str]:
+        """Lanes that have stalled."""
+        return self.stalled()
