@@ -227,6 +227,7 @@ def run(settings: Settings, rules: Rules) -> int:
         door = wire.Door(topics.created, topics.updated, salt=settings.salt, clock=settings.clock)
         return Shop(settings, rules, layout, door, gate, metrics, _now, readings, crash)
 
+    (settings.data_dir / "faust").mkdir(parents=True, exist_ok=True)
     app = build(settings, layout, make_shop, status)
     worker = Worker(
         app, loop=loop, redirect_stdouts=False, override_logging=False, quiet=True, loglevel=settings.log_level

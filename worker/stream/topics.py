@@ -41,13 +41,13 @@ async def ready(settings: Settings, report: Callable[[list[str]], None], stop: C
         try:
             layout, faults = await _look(settings)
         except (KafkaError, OSError, TimeoutError) as error:
-            layout, faults = None, [f"KAFKA_URL: the broker does not answer ({type(error).__name__}); is it running?"]
+            layout, faults = None, [f"KAFKA_URL: the broker does not answer ({type(error).__name__}: {error})"]
         if faults != said:
             report(faults)
             said = faults
         if layout is not None and not faults:
             return layout
-        await _nap(1.0, stop)
+        await _nap(0.3, stop)
     return None
 
 
@@ -141,7 +141,8 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[s
 
 
 async def _make(admin: AIOKafkaAdminClient, name: str, partitions: int, config: dict[str, str]) -> None:
-    answer = await admin.create_topics([NewTopic(name, partitions, -1, topic_configs=config)])
+    brokers = len((await admin.describe_cluster())["brokers"])
+    answer = await admin.create_topics([NewTopic(name, partitions, min(3, brokers), topic_configs=config)])
     for topic, code, *_ in answer.topic_errors:
         if code and for_code(code) is not TopicAlreadyExistsError:
             raise for_code(code)(f"{topic} could not be created")

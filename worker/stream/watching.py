@@ -42,7 +42,7 @@ class Watcher(Protocol):
 class Status(msgspec.Struct):
     """Why the worker is not ready, and since when each lane has had work without getting on (monotonic seconds)."""
 
-    faults: list[str] = ["starting"]
+    faults: list[str] = msgspec.field(default_factory=lambda: ["starting"])
     assigned: bool = False
     stalled: Callable[[], list[str]] = list
 

@@ -1,0 +1,62 @@
+"""Feeds events into the source topics, as a helpdesk would: for the demo, examples and tests.
+
+Keys go to their murmur2 partition, so that both topics agree. In event time, `watermark` tells every partition of both
+topics how far time has come (SPEC 6, Clock).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+
+from worker.settings import Settings
+from worker.stream.clients import arguments
+from worker.stream.instants import form
+from worker.stream.outbox import place
+from worker.stream.wire import watermark_header, watermark_key
+
+
+class Feed(msgspec.Struct):
+    """An open line to the source topics; `sent` counts records, watermarks left out."""
+
+    producer: AIOKafkaProducer
+    settings: Settings
+    partitions: dict[str, int]
+    sent: int = 0
+
+    async def send(self, kind: Literal["created", "updated"], key: bytes, value: bytes) -> None:
+        """One event, without waiting for the broker; `flush` does."""
+        topics = self.settings.topics
+        topic = topics.created if kind == "created" else topics.updated
+        await self.producer.send(topic, value=value, key=key, partition=place(key, self.partitions[topic]))
+        self.sent += 1
+
+    async def watermark(self, at: int) -> None:
+        """No event that occurred before `at` (UTC ms) will come on any partition of either topic."""
+        headers = [(watermark_header, form(at).encode())]
+        for topic, count in self.partitions.items():
+            for number in range(count):
+                await self.producer.send(topic, value=b"{}", key=watermark_key, partition=number, headers=headers)
+
+    async def flush(self) -> None:
+        """Everything sent so far is on the broker."""
+        await self.producer.flush()
+
+
+@asynccontextmanager
+async def feeding(settings: Settings) -> AsyncIterator[Feed]:
+    """A Feed to the topics of `settings`; raises what aiokafka raises."""
+    assert settings.kafka is not None  # whoever feeds has a broker
+    producer = AIOKafkaProducer(
+        **arguments(settings.kafka), acks="all", enable_idempotence=True, linger_ms=5, max_batch_size=256 << 10
+    )
+    await producer.start()
+    try:
+        partitions = {topic: len(await producer.partitions_for(topic)) for topic in settings.topics.sources}
+        yield Feed(producer, settings, partitions)
+    finally:
+        await producer.stop()
