@@ -9,10 +9,7 @@ here: sizes, depth, the key, the time window. What reaches `detail` names fields
 
 from __future__ import annotations
 
-import binascii
 import re
-from base64 import b64decode
-from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -21,9 +18,10 @@ from msgspec import UNSET
 
 from worker.sla.events import Acknowledgement, Event, Message, Opener, hash_address, type_created, type_updated
 from worker.stream import instants
+from worker.stream.cloud import NO_CLOUD, Cloud, content_type, from_headers, opened
+from worker.stream.dead import DeadLetter, Headers, first_received
 from worker.stream.shapes import (
     Created,
-    Envelope,
     Updated,
     clear,
     compact,
@@ -32,50 +30,16 @@ from worker.stream.shapes import (
     max_briefing_bytes,
     read_created,
     read_either,
-    read_envelope,
     read_updated,
     sentence,
     with_control_character,
 )
-
-Reason = Literal[
-    "too_large",
-    "schema_registry_prefix",
-    "not_utf8",
-    "too_deep",
-    "not_json",
-    "bad_cloudevent",
-    "wrong_schema",
-    "missing_key",
-    "key_mismatch",
-    "time_too_old",
-    "time_in_future",
-    "bad_watermark",
-]
-
-#: What each reason means, for people. The list is closed: metrics have a series for each.
-REASONS: dict[Reason, str] = {
-    "too_large": "The value is larger than the limit (256 KiB).",
-    "schema_registry_prefix": "The value begins with a schema registry's five bytes: send plain JSON.",
-    "not_utf8": "The value is not UTF-8.",
-    "too_deep": "Objects and arrays are nested deeper than 32.",
-    "not_json": "The value is not JSON (also: a byte order mark, NaN, half of a surrogate pair).",
-    "bad_cloudevent": "The CloudEvents envelope or headers are not those of a CloudEvents 1.0 event with JSON data.",
-    "wrong_schema": "The value is JSON, but not what the schema of its topic says.",
-    "missing_key": "The record has no key: it must be the ticket's id.",
-    "key_mismatch": "The record's key is not the ticket's id.",
-    "time_too_old": "The event claims to have occurred before the year 2000.",
-    "time_in_future": "The event claims to have occurred more than 5 minutes after the broker received it.",
-    "bad_watermark": "A watermark record without a readable `sla-watermark` header.",
-}
 
 max_depth = 32
 max_ahead_ms = 5 * 60 * 1000
 year_2000 = 946_684_800_000
 watermark_key = b"__watermark"
 watermark_header = "sla-watermark"
-#: On a redriven record: when the broker first received it (UTC ms). It stands in for the new record's timestamp.
-received_header = "sla-origin-timestamp"
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -99,26 +63,6 @@ class Watermark(msgspec.Struct, frozen=True):
 
     at: int
 
-
-class DeadLetter(msgspec.Struct, frozen=True):
-    """Bad input. `detail` is one line: which field, what was expected; no value of the record is in it."""
-
-    reason: Reason
-    detail: str
-
-
-Headers = Sequence[tuple[str, bytes | None]]
-
-
-class _Cloud(msgspec.Struct, frozen=True, gc=False):
-    """What a CloudEvent says beside its data."""
-
-    id: str | None = None
-    type: str | None = None
-    time: str | None = None
-
-
-_NO_CLOUD = _Cloud()
 
 # Everything that is not a bracket, strings as a whole; possessive, so that no input costs more than one pass.
 _no_brackets = re.compile(rb'[^\[\]{}"]++|"(?:[^"\\]++|\\.)*+"?', re.DOTALL).sub
@@ -152,10 +96,9 @@ def decode(
         return DeadLetter("missing_key", "the record has no key; it must be the ticket_id")
     if key != written.ticket_id.encode():
         return DeadLetter("key_mismatch", f"the record's key ({len(key)} bytes) is not its ticket_id")
-    if headers:
-        timestamp_ms = _first_received(headers, timestamp_ms)
+    received = first_received(headers, timestamp_ms) if headers else timestamp_ms
     read_up_to = high_water if door.clock == "event" else timestamp_ms
-    return _event(written, cloud, door.salt, timestamp_ms, read_up_to)
+    return _event(written, cloud, door.salt, received, timestamp_ms, read_up_to)
 
 
 def decode_line(line: bytes, *, salt: bytes, max_bytes: int = 262_144) -> Event | DeadLetter:
@@ -170,50 +113,45 @@ def decode_line(line: bytes, *, salt: bytes, max_bytes: int = 262_144) -> Event 
     written, cloud = found
     if written.occurred_at is None and cloud.time is None:
         return DeadLetter("wrong_schema", "$.occurred_at: is missing; in a file no broker gives the time")
-    return _event(written, cloud, salt, -1, -1)
+    return _event(written, cloud, salt, -1, -1, -1)
 
 
 def _read(
     door: Door, created: bool | None, value: bytes, headers: Headers
-) -> tuple[Created | Updated, _Cloud] | DeadLetter:
+) -> tuple[Created | Updated, Cloud] | DeadLetter:
     """The written event, and what its CloudEvent says."""
     if len(value) > door.max_bytes:
         return DeadLetter("too_large", f"{len(value)} bytes; the limit is {door.max_bytes}")
-    if not value.isascii() or value[:1] == b"\0":
-        unreadable = _not_text(value)
-        if unreadable is not None:
-            return unreadable
-    if value.count(b"{") + value.count(b"[") > max_depth and _is_too_deep(value):
-        return DeadLetter("too_deep", f"nested deeper than {max_depth}")
-    cloud = _NO_CLOUD
+    unreadable = _unreadable(value)
+    if unreadable is not None:
+        return unreadable
+    cloud: Cloud | DeadLetter | None = from_headers(headers) if headers else NO_CLOUD
+    if isinstance(cloud, DeadLetter):
+        return cloud
     data: bytes | msgspec.Raw = value
-    if headers:
-        beside = _from_headers(headers)
-        if isinstance(beside, DeadLetter):
-            return beside
-        if beside is None:
-            opened = _opened(value)
-            if isinstance(opened, DeadLetter):
-                return opened
-            data, cloud = opened
-        else:
-            cloud = beside
-    if created is None and cloud.type in (type_created, type_updated):
-        created = cloud.type == type_created
     try:
+        if cloud is None:
+            envelope = opened(value)
+            if isinstance(envelope, DeadLetter):
+                return envelope
+            data, cloud = envelope
+            unreadable = None if isinstance(data, msgspec.Raw) else _unreadable(data)
+            if unreadable is not None:
+                return unreadable
+        if created is None and cloud.type in {type_created, type_updated}:
+            created = cloud.type == type_created
         return _reader(created)(data), cloud
     except msgspec.ValidationError as error:
         wrong = error
     except msgspec.DecodeError as error:
         return _not_json(error)
-    # Slow path: why? And is it perhaps an envelope that no header announced?
+    # Slow path: what is wrong? Perhaps it is no JSON further on, perhaps an envelope that no header announced.
     try:
         whole = msgspec.json.decode(data)
     except msgspec.DecodeError as error:
         return _not_json(error)
-    if cloud is _NO_CLOUD and isinstance(whole, dict) and "specversion" in whole and "ticket_id" not in whole:
-        announced = ("content-type", b"application/cloudevents+json")
-        return _read(door, created, value, (announced,))
+    if cloud is NO_CLOUD and isinstance(whole, dict) and "specversion" in whole and "ticket_id" not in whole:
+        return _read(door, created, value, (("content-type", content_type),))
     return DeadLetter("wrong_schema", sentence(wrong))
 
 
@@ -224,9 +162,12 @@ def _reader(created: bool | None) -> Any:
 
 
 def _event(
-    written: Created | Updated, cloud: _Cloud, salt: bytes, timestamp_ms: int, read_up_to: int
+    written: Created | Updated, cloud: Cloud, salt: bytes, received: int, timestamp_ms: int, read_up_to: int
 ) -> Event | DeadLetter:
-    """The event of a written one, known at `read_up_to` or when it occurred; or what no schema can say is wrong.
+    """The event of a written one, or what is wrong with it that no schema can say. Instants in UTC ms.
+
+    `received`: when the broker first had it, in place of a missing `occurred_at`; `timestamp_ms`: when it had this
+    record, which bounds `occurred_at`; `read_up_to`: `known_at` is not before it.
 
     The digest is taken over the shape's compact JSON, its instants as numbers: the same for every writing of one
     content. The broker's time stays out of it: a redelivery gets a later one.
@@ -237,7 +178,7 @@ def _event(
         if not is_id(cloud.id):
             return DeadLetter("bad_cloudevent", "id: must have 1 to 128 characters, none of them a control character")
         written.event_id = cloud.id
-    time = _occurred(written, cloud, timestamp_ms)
+    time = _occurred(written, cloud, received, timestamp_ms)
     if isinstance(time, DeadLetter):
         return time
     occurred_at, from_event = time
@@ -304,7 +245,9 @@ def _event(
     )
 
 
-def _occurred(written: Created | Updated, cloud: _Cloud, timestamp_ms: int) -> tuple[int, bool] | DeadLetter:
+def _occurred(
+    written: Created | Updated, cloud: Cloud, received: int, timestamp_ms: int
+) -> tuple[int, bool] | DeadLetter:
     """When it happened (UTC ms), and whether the event says so itself; else it is the broker's time."""
     text = written.occurred_at
     if text is not None:
@@ -315,10 +258,10 @@ def _occurred(written: Created | Updated, cloud: _Cloud, timestamp_ms: int) -> t
         at = instants.parse(cloud.time)
         if at is None:
             return DeadLetter("bad_cloudevent", "time: is no RFC 3339 instant with an offset")
-    elif timestamp_ms < year_2000:
+    elif received < year_2000:
         return DeadLetter("time_too_old", "no occurred_at, and the broker's timestamp lies before the year 2000")
     else:
-        return timestamp_ms, False
+        return received, False
     if at < year_2000:
         return DeadLetter("time_too_old", "$.occurred_at: lies before the year 2000")
     if at > timestamp_ms + max_ahead_ms and timestamp_ms >= 0:
@@ -339,12 +282,15 @@ def _watermark(door: Door, headers: Headers) -> Watermark | Ignored | DeadLetter
     return DeadLetter("bad_watermark", f"{watermark_header}: is missing")
 
 
-def _first_received(headers: Headers, timestamp_ms: int) -> int:
-    """The broker's timestamp; of a redriven record the first one, so that its event keeps its time."""
-    for name, raw in headers:
-        if name == received_header and raw is not None and raw.isdigit() and len(raw) < 16:
-            return min(int(raw), timestamp_ms)
-    return timestamp_ms
+def _unreadable(value: bytes) -> DeadLetter | None:
+    """Is this no text, or nested so deep that a parser might run out of stack?"""
+    if not value.isascii() or value[:1] == b"\0":
+        unreadable = _not_text(value)
+        if unreadable is not None:
+            return unreadable
+    if value.count(b"{") + value.count(b"[") > max_depth and _is_too_deep(value):
+        return DeadLetter("too_deep", f"nested deeper than {max_depth}")
+    return None
 
 
 def _not_text(value: bytes) -> DeadLetter | None:
@@ -375,61 +321,3 @@ def _is_too_deep(value: bytes) -> bool:
         else:
             depth -= 1
     return False
-
-
-def _from_headers(headers: Headers) -> _Cloud | DeadLetter | None:
-    """What `ce_` headers say (binary mode, or no CloudEvent at all); None: the value is an envelope."""
-    said: dict[str, str] = {}
-    for name, raw in headers:
-        if name.startswith("ce_"):
-            try:
-                said[name] = (raw or b"").decode()
-            except UnicodeDecodeError:
-                return DeadLetter("bad_cloudevent", "a ce_ header is not UTF-8")
-        elif raw and name.lower() == "content-type":
-            kind = raw.lower()
-            if kind.startswith(b"application/cloudevents-batch"):
-                return DeadLetter("bad_cloudevent", "a batch; send each event as a record")
-            if kind.startswith(b"application/cloudevents"):
-                if kind.partition(b";")[0].strip() == b"application/cloudevents+json":
-                    return None
-                return DeadLetter("bad_cloudevent", "content-type: only application/cloudevents+json is read")
-    if not said:
-        return _NO_CLOUD
-    if said.get("ce_specversion", "1.0") != "1.0":
-        return DeadLetter("bad_cloudevent", "ce_specversion: only 1.0 is read")
-    return _Cloud(said.get("ce_id"), said.get("ce_type"), said.get("ce_time"))
-
-
-def _opened(value: bytes) -> tuple[bytes | msgspec.Raw, _Cloud] | DeadLetter:
-    """The data in an envelope, and what the envelope says."""
-    try:
-        envelope: Envelope = read_envelope(value)
-    except msgspec.ValidationError as error:
-        try:
-            msgspec.json.decode(value)
-        except msgspec.DecodeError as worse:
-            return _not_json(worse)
-        return DeadLetter("bad_cloudevent", sentence(error))
-    except msgspec.DecodeError as error:
-        return _not_json(error)
-    if envelope.specversion != "1.0":
-        return DeadLetter("bad_cloudevent", "$.specversion: only 1.0 is read")
-    kind = (envelope.datacontenttype or "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
-        return DeadLetter("bad_cloudevent", "$.datacontenttype: only JSON is read")
-    cloud = _Cloud(envelope.id, envelope.type, envelope.time)
-    if envelope.data is not UNSET:
-        return envelope.data, cloud
-    if envelope.data_base64 is None:
-        return DeadLetter("bad_cloudevent", "$: lacks the field data")
-    try:
-        data = b64decode(envelope.data_base64, validate=True)
-    except (binascii.Error, ValueError):
-        return DeadLetter("bad_cloudevent", "$.data_base64: is not Base64")
-    unreadable = _not_text(data)
-    if unreadable is not None:
-        return unreadable
-    if _is_too_deep(data):
-        return DeadLetter("too_deep", f"nested deeper than {max_depth}")
-    return data, cloud
