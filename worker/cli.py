@@ -73,13 +73,22 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="a real helpdesk's log through a real Kafka, in event time; then a summary")
     demo.add_argument("--json", action="store_true", help="the summary as JSON")
+    demo.add_argument("--keep", action="store_true", help="afterwards keep everything running until ctrl-C")
     demo.set_defaults(command=_demo)
 
-    replay = commands.add_parser("replay", help="no broker: history in, signals out as JSON lines, the same bytes each time")
+    replay = commands.add_parser(
+        "replay", help="no broker: history in, signals out as JSON lines, the same bytes each time"
+    )
     replay.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".jsonl, .json or .csv, also .gz")
-    replay.add_argument("--policy", type=Path, action="append", required=True, metavar="P", help="file or folder; again for more")
-    replay.add_argument("--mapping", type=Path, metavar="M", help="how the records become events; without it they are ours")
-    replay.add_argument("--until", type=_instant, metavar="T", help="stop the clock there; RFC 3339, like 2026-05-13T10:00:00Z")
+    replay.add_argument(
+        "--policy", type=Path, action="append", required=True, metavar="P", help="file or folder; again for more"
+    )
+    replay.add_argument(
+        "--mapping", type=Path, metavar="M", help="how the records become events; without it they are ours"
+    )
+    replay.add_argument(
+        "--until", type=_instant, metavar="T", help="stop the clock there; RFC 3339, like 2026-05-13T10:00:00Z"
+    )
     replay.add_argument("--as-arrived", action="store_true", help="in the order of the files, not of time")
     replay.add_argument("--quiet", action="store_true", help="no progress")
     replay.set_defaults(command=_replay)
@@ -151,7 +160,7 @@ def _demo(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker import demo
 
     settings = _settings(environ)
-    return demo.run(settings.data_dir / "demo", dict(environ), say=say, as_json=arguments.json)
+    return demo.run(settings.data_dir / "demo", dict(environ), say=say, as_json=arguments.json, keep=arguments.keep)
 
 
 def _replay(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -7,15 +7,27 @@ the clock. Nothing here asks the time or the environment.
 
 from __future__ import annotations
 
+import csv
+import gzip
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import msgspec
+import orjson
 
+from worker.rules.mapping import Mapped, Mapping, Memory, Passed
+from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Event, Signal, Tick
 from worker.sla.policies import Rules
 from worker.sla.tickets import Ticket, apply
+from worker.stream import wire
+from worker.stream.dead import DeadLetter
+from worker.stream.speech import encode_signal
+
+Say = Callable[[str], None]
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -51,8 +63,7 @@ class Play:
 
     def until(self, at: int) -> Iterator[Said]:
         """The clock moves on to `at` (UTC ms), never back: everything that was due strictly before is said."""
-        if at <= self.clock:
-            at = self.clock
+        at = max(self.clock, at)
         self.clock = at
         due: list[tuple[int, str]] = []
         while self._agenda and self._agenda[0][0] < at:
@@ -99,3 +110,115 @@ def play(
         if until is None or event.occurred_at <= until:
             yield from run.event(event)
     yield from run.until(run.clock if until is None else until)
+
+
+def lines(
+    events: Iterable[Event], rules: Rules, *, until: int | None = None, settle: int = 0, announce_from: int = -(2**62)
+) -> Iterator[bytes]:
+    """The signals of a history as JSON lines: the values that the worker would publish."""
+    tzdata = tzdata_digest()
+    for said in play(events, rules, until=until, settle=settle, announce_from=announce_from):
+        yield published(said, rules, tzdata) + b"\n"
+
+
+def published(said: Said, rules: Rules, tzdata: str) -> bytes:
+    """The value of one signal as it goes on the topic; `detected_at` is the history's clock."""
+    _, value, _ = encode_signal(said.signal, said.detected_at, rules.digest, tzdata)
+    return value
+
+
+class BadRecord(msgspec.Struct, frozen=True):
+    """A record that is no event: where it stands, and why. `line` counts from 1; in a CSV the head is line 1."""
+
+    file: str
+    line: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.why}"
+
+
+class History(msgspec.Struct):
+    """What files say: events in the order of the files, what could not be read, and what rightly says nothing."""
+
+    events: list[Event]
+    faults: list[BadRecord]
+    passed: Counter[str]
+
+
+def read(files: Sequence[Path], mapping: Mapping | None, *, salt: bytes = b"", say: Say | None = None) -> History:
+    """Read history files: `.csv`, `.json` (one document), anything else as JSON lines; `.gz` of each.
+
+    Without a mapping each line is an event of ours with its `type`. Nothing is lost: each bad record is in `faults`.
+    """
+    history = History([], [], Counter())
+    memory: Memory = {}
+    for file in files:
+        try:
+            for line, record in records(file, decoded=mapping is not None):
+                _take(history, str(file), line, record, mapping, memory, salt)
+        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+            history.faults.append(BadRecord(str(file), 1, f"cannot be read further: {error}"))
+        if say is not None:
+            say(f"{file}: {len(history.events)} events so far")
+    return history
+
+
+def _take(
+    history: History, file: str, line: int, record: Any, mapping: Mapping | None, memory: Memory, salt: bytes
+) -> None:
+    if isinstance(record, BadRecord):
+        history.faults.append(record)
+        return
+    if mapping is None:
+        _hear(history, file, line, wire.decode_line(record, salt=salt))
+        return
+    for found in mapping.read(record, memory):
+        if isinstance(found, Mapped):
+            written = orjson.dumps({"type": found.type, **found.body})
+            _hear(history, file, line, wire.decode_line(written, salt=salt))
+        elif isinstance(found, Passed):
+            history.passed[found.reason] += 1
+        else:
+            history.faults.append(BadRecord(file, line, f"unmapped: {found}"))
+
+
+def _hear(history: History, file: str, line: int, heard: Event | DeadLetter) -> None:
+    if isinstance(heard, DeadLetter):
+        history.faults.append(BadRecord(file, line, f"{heard.reason}: {heard.detail}"))
+    else:
+        history.events.append(heard)
+
+
+def records(file: Path, *, decoded: bool) -> Iterator[tuple[int, Any]]:
+    """(line, record): raw lines for our own events, decoded records for a mapping."""
+    name = file.name.removesuffix(".gz")
+    with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as raw:
+        if name.endswith(".csv"):
+            yield from _rows(file, (part.decode("utf-8-sig" if n == 0 else "utf-8") for n, part in enumerate(raw)))
+        elif name.endswith(".json"):
+            yield 1, (_document(file, 1, raw.read()) if decoded else raw.read())
+        else:
+            for number, part in enumerate(raw, 1):
+                if part.strip():
+                    yield number, _document(file, number, part) if decoded else part
+
+
+def _rows(file: Path, text: Iterable[str]) -> Iterator[tuple[int, Any]]:
+    rows = csv.reader(text)
+    head = next(rows, [])
+    for row in rows:
+        if len(row) == len(head):
+            yield rows.line_num, dict(zip(head, row, strict=True))
+        elif row:
+            yield (
+                rows.line_num,
+                BadRecord(str(file), rows.line_num, f"has {len(row)} columns, the head has {len(head)}"),
+            )
+
+
+def _document(file: Path, line: int, raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        return BadRecord(str(file), line, f"not_json: {error.msg}, column {error.colno}")
