@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+from msgspec.structs import replace
 
 from tests.oracles.stories import instant
 from tests.sla.world import NEW_YORK, Desk, after, created, event, rules
@@ -215,3 +216,58 @@ def test_a_row_from_the_future_is_refused_by_name() -> None:
         unpack(bytes((VERSION,)) + b"\x93", "T1")
     with pytest.raises(RowDamaged, match="T1"):
         unpack(b"", "T1")
+
+
+def test_changed_rules_keep_finished_verdicts_and_judge_what_runs() -> None:
+    old = rules(targets={"first_response": "30m", "resolution": "8h"})
+    new = replace(rules(targets={"first_response": "5m", "resolution": "1h"}), digest="newer")
+    desk = Desk(old).hears(created("2026-05-13T10:00:00Z"), event("2026-05-13T10:10:00Z", message="agent"))
+    assert desk.clock("2026-05-13T12:00:00Z") == []
+    desk.rules = new
+    assert desk.clock("2026-05-13T12:00:01Z") == ["breached resolution"]
+    assert desk.signals[0].cause == "policy_changed"
+    assert desk.signals[0].due == instant("2026-05-13T11:00:00Z")
+    assert desk.clock("2026-05-13T13:00:00Z") == []
+    assert desk.wake_at is None
+
+
+def test_a_breach_by_older_rules_stands_unless_the_promise_was_kept() -> None:
+    old = rules(targets={"first_response": "30m"})
+    new = replace(rules(targets={"first_response": "8h"}), digest="newer")
+    desk = Desk(old).hears(created("2026-05-13T10:00:00Z"))
+    assert desk.clock("2026-05-13T10:31:00Z") == ["breached first_response"]
+    desk.rules = new
+    assert desk.clock("2026-05-13T11:00:00Z") == []
+    desk.hears(event("2026-05-13T10:20:00Z", known_at="2026-05-13T11:10:00Z", message="agent"))
+    assert desk.clock("2026-05-13T11:11:00Z") == ["retracted first_response"]
+
+
+def test_facts_beyond_the_horizon_are_folded_and_change_nothing() -> None:
+    """Two months of notes: the row stays small, the due stays where it was, evidence from before is ignored."""
+    policy = rules(targets={"resolution": "1464h"}, pauses={"resolution": ["waiting"]})
+    desk = Desk(policy).hears(
+        created("2026-01-01T00:00:00Z"),
+        event("2026-01-02T00:00:00Z", status="waiting"),
+        event("2026-01-03T00:00:00Z", status="open"),
+    )
+    for day in range(4, 60):
+        at = f"2026-{1 + (day - 1) // 31:02d}-{(day - 1) % 31 + 1:02d}T12:00:00Z"
+        desk.hears(event(at, message="agent"))
+    assert desk.ticket is not None
+    assert len(desk.ticket.facts) < 50
+    assert desk.wake_at == instant("2026-03-04T00:00:00Z")
+    before = desk.ticket.facts
+    desk.hears(event("2026-01-02T12:00:00Z", known_at="2026-02-28T13:00:00Z", status="open"))
+    assert desk.ticket.facts == before
+    assert desk.counts[-1] == "beyond_horizon"
+    assert desk.clock("2026-03-04T00:00:00.001Z") == ["breached resolution"]
+
+
+def test_a_reopening_after_the_ticket_was_forgotten_waits_for_a_creation() -> None:
+    desk = Desk(rules(targets={"resolution": "2h"})).hears(
+        created("2026-05-13T10:00:00Z"),
+        event("2026-05-13T10:10:00Z", status="closed"),
+        event("2026-07-13T10:10:00Z", status="open"),
+    )
+    assert desk.counts == ["forgotten", "waits_for_creation"]
+    assert desk.clock("2026-07-13T14:00:00Z") == []

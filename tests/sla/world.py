@@ -77,7 +77,7 @@ class Desk:
         """(metric, arming event, due) of each breach that stands."""
         if self.ticket is None:
             return set()
-        return {(b.metric, b.armed_by, b.due) for b in self.ticket.breached if b.standing}
+        return {(b.metric, b.armed_by, b.due) for b in self.ticket.said.breached if b.standing}
 
     def _take(self, one: Event | Tick) -> Outcome:
         outcome = apply(self.ticket, one, self.rules)

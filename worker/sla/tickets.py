@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from worker.sla.events import Event, Signal, Tick
 from worker.sla.folds import Fold, freeze, thaw
 from worker.sla.history import Book, fold, opened, seen_at, step
-from worker.sla.verdicts import Record, Speech, Warned, borne_out, is_said, warning, was_warned
+from worker.sla.verdicts import Record, Speech, Warned, borne_out, is_closed_case, is_said, warning, was_warned
 
 if TYPE_CHECKING:
     from worker.sla.policies import Rules
@@ -65,9 +65,15 @@ def apply(ticket: Ticket | None, event: Event | Tick, rules: Rules) -> Outcome:
         if ticket is None:
             return Outcome(None, changed=False)
         return _tick(_read(ticket, rules, event.at), event, rules)
+    fresh = Ticket(event.ticket_id, rules_digest=rules.digest)
     if ticket is None:
-        return _learn(Ticket(event.ticket_id, rules_digest=rules.digest), event, rules)
-    return _learn(_read(ticket, rules, event.known_at), event, rules)
+        return _learn(fresh, event, rules)
+    ticket = _read(ticket, rules, event.known_at)
+    over = _over(ticket, rules, event.known_at)
+    if over is None:
+        return _learn(ticket, event, rules)
+    outcome = _learn(fresh, event, rules)
+    return replace(outcome, counts=(over, *outcome.counts))
 
 
 def view(ticket: Ticket, rules: Rules, at: int) -> Book | None:
@@ -180,6 +186,18 @@ def _shortened(ticket: Ticket, rules: Rules) -> tuple[Ticket, tuple[str, ...]]:
     return folded, counts
 
 
+def _over(ticket: Ticket, rules: Rules, at: int) -> str | None:
+    """Why the ticket was forgotten by `at`, or None; also where its last tick is still to come, but had nothing to say."""
+    book = ticket.book
+    if book is None:
+        return "creation_never_came" if min(f.known_at for f in ticket.facts) + rules.orphan_ms < at else None
+    ended = book.merged_at if book.merged_at is not None else book.closed_at
+    if ended is None or ended + rules.forget_ms >= at:
+        return None
+    wake_at = _wake(ticket, rules)
+    return "forgotten" if wake_at is None or wake_at >= ended + rules.forget_ms else None
+
+
 def _place(fact: Event) -> tuple[int, str]:
     return fact.occurred_at, fact.event_id
 
@@ -217,10 +235,10 @@ def _owing(ticket: Ticket, known: int) -> Record:
 def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
     book = ticket.book
     if book is None:
-        first = min(fact.known_at for fact in ticket.facts)
-        if first + rules.orphan_ms < tick.at:
-            return Outcome(None, counts=("creation_never_came",) * len(ticket.facts))
-        return Outcome(ticket, wake_at=first + rules.orphan_ms, changed=False)
+        over = _over(ticket, rules, tick.at)
+        if over is not None:
+            return Outcome(None, counts=(over,) * len(ticket.facts))
+        return Outcome(ticket, wake_at=_wake(ticket, rules), changed=False)
     ended = book.merged_at if book.merged_at is not None else book.closed_at
     now = seen_at(book, tick.at)
     speech = Speech(ticket.ticket_id, ticket.said, book, tick)
@@ -233,41 +251,34 @@ def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
     if ended is not None and ended + rules.forget_ms < tick.at:
         return Outcome(None, speech.signals, counts=("forgotten",), historic=speech.historic)
     if not speech.changed:
-        return Outcome(ticket, wake_at=_wake_after(ticket, now, tick, rules), changed=False)
+        return Outcome(ticket, wake_at=_wake(replace(ticket, book=now), rules, tick.settle), changed=False)
     spoken = replace(ticket, said=speech.record_after())
-    return Outcome(spoken, speech.signals, _wake_after(spoken, now, tick, rules), historic=speech.historic)
+    return Outcome(
+        spoken, speech.signals, _wake(replace(spoken, book=now), rules, tick.settle), historic=speech.historic
+    )
 
 
-def _wake(ticket: Ticket, rules: Rules) -> int | None:
+def _wake(ticket: Ticket, rules: Rules, settle: int = 0) -> int | None:
     """When the ticket next needs a look, on what is known: the earliest mark, due, debt, or its end."""
-    book = ticket.book
+    book, said = ticket.book, ticket.said
     if book is None:
         return min(fact.known_at for fact in ticket.facts) + rules.orphan_ms
     at = book.next_at
     for timer in (*book.past, *book.timers):
-        if timer.breach is not None and not is_said(ticket.said.breached, timer):
-            at = _sooner(at, timer.breach.at)
+        if is_closed_case(said, timer):
+            continue
+        if timer.breach is not None and not is_said(said.breached, timer):
+            at = _sooner(at, timer.breach.due + settle)
         for moment in timer.reached:
-            if moment.mark is not None and not was_warned(ticket.said.warned, timer, moment.mark):
+            if moment.mark is not None and not was_warned(said.warned, timer, moment.mark):
                 at = _sooner(at, moment.at)
-    for owed in ticket.said.warned:
-        if owed.owed is not None:
-            at = _sooner(at, owed.at)
-    for old in ticket.said.breached:
+    for warned in said.warned:
+        if warned.owed is not None:
+            at = _sooner(at, warned.at)
+    for old in said.breached:
         if old.standing and not borne_out(book, old):
             at = _sooner(at, old.due)
     ended = book.merged_at if book.merged_at is not None else book.closed_at
-    return at if ended is None else _sooner(at, ended + rules.forget_ms)
-
-
-def _wake_after(ticket: Ticket, now: Book, tick: Tick, rules: Rules) -> int | None:
-    """The same after a tick: everything was said but dues that settle."""
-    at = now.next_at
-    if tick.settle:
-        for timer in (*now.past, *now.timers):
-            if timer.breach is not None and not is_said(ticket.said.breached, timer):
-                at = _sooner(at, timer.breach.due + tick.settle)
-    ended = now.merged_at if now.merged_at is not None else now.closed_at
     return at if ended is None else _sooner(at, ended + rules.forget_ms)
 
 

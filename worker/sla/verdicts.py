@@ -61,6 +61,11 @@ def was_warned(warned: Iterable[Warned], timer: Timer, mark: Mark) -> bool:
     return any(w.mark == mark.text and w.armed_by == timer.armed_by and w.metric == timer.metric for w in warned)
 
 
+def is_closed_case(record: Record, timer: Timer) -> bool:
+    """Did this cycle end before the rules changed? Then it keeps the verdict that it had (SPEC 6)."""
+    return timer.state in ("met", "cancelled") and (timer.metric, timer.armed_by) in record.finished
+
+
 def is_said(breached: Iterable[Breached], timer: Timer) -> bool:
     """Does a breach of this cycle stand?"""
     return any(b.standing and b.metric == timer.metric and b.armed_by == timer.armed_by for b in breached)
@@ -90,15 +95,19 @@ class Speech:
 
     def warn(self, timer: Timer) -> None:
         """Each mark that the cycle has reached, once."""
+        if is_closed_case(self.record, timer):
+            return
         for moment in timer.reached:
-            if moment.mark is not None and not was_warned(self.warned, timer, moment.mark):
+            if moment.mark is None or moment.at >= self.tick.at:
+                continue  # facts may lie ahead of the clock: one source was read further than the other
+            if not was_warned(self.warned, timer, moment.mark):
                 self.warned.append(Warned(timer.metric, timer.armed_by, moment.mark.text, moment.at))
                 self._send(warning(self.ticket_id, self.book, timer, moment), moment.at)
 
     def warn_owed(self) -> None:
         """Debts are paid as they were incurred: with what was known at the mark."""
         for place, warned in enumerate(self.warned):
-            if warned.owed is not None:
+            if warned.owed is not None and warned.at < self.tick.at:
                 self.warned[place] = replace(warned, owed=None)
                 self._send(warned.owed, warned.at)
 
@@ -109,7 +118,7 @@ class Speech:
                 return
         if moment.due + self.tick.settle >= self.tick.at:
             return
-        if timer.state in ("met", "cancelled") and (timer.metric, timer.armed_by) in self.record.finished:
+        if is_closed_case(self.record, timer):
             return
         if self.record.rejudged_at is not None and moment.due < self.record.rejudged_at:
             moment = replace(moment, cause="policy_changed")

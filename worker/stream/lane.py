@@ -20,7 +20,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
 from worker.settings import Settings
-from worker.sla.calendars import tzdata_version
+from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Event, Signal, Tick
 from worker.sla.policies import Rules
 from worker.sla.rows import RowFromFuture, pack, unpack, wake_of
@@ -115,7 +115,7 @@ class Lane:
         self._closed = False
         self._failures = 0
         self._moved_at = time.monotonic()
-        self._tzdata = tzdata_version()
+        self._tzdata = tzdata_digest()
 
     async def open(self) -> None:
         """Fence every earlier owner, then read the ledger: rows, position, agenda. Raises what stands in the way."""
