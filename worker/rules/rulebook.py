@@ -1,0 +1,204 @@
+"""Files -> Rules: policies, calendars, regions and customers, checked as a whole.
+
+Every fault of every file is found in one go, with its line and the nearest right name; no fault of a rules file is
+left for a ticket to find.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from worker.rules.amounts import instant
+from worker.rules.calendar_file import SHIPPED, compile_all, definitions, weekly
+from worker.rules.mapping_file import Fault, Faults, read_yaml
+from worker.rules.policy_file import Drafted, draft
+from worker.rules.trees import Branch
+from worker.sla.calendars import Calendar, Definition, compiled, tzdata_digest
+from worker.sla.events import hash_address
+from worker.sla.policies import ANY_PLAN, IN_REGION, Contact, Customer, Policy, Rules
+
+KINDS = ("policy", "calendars", "regions", "customers")
+_SUFFIXES = (".yaml", ".yml")
+
+
+class RulesError(Exception):
+    """Rules files have faults; `faults` has each with its file, line and hint."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class _Book:
+    def __init__(self, salt: bytes) -> None:
+        self.salt = salt
+        self.faults: list[Faults] = []
+        self.drafts: list[tuple[Drafted, Faults, dict[str, Definition]]] = []
+        self.calendars: dict[str, Definition] = {}
+        self.regions: dict[str, str] = {}
+        self.region_calendars: dict[str, Calendar] = {}
+        self.customers: dict[str, Customer] = {}
+        self.contents: list[bytes] = []
+        self.default_plan: str | None = None
+
+    def read(self, file: Path) -> None:
+        faults = Faults(str(file))
+        self.faults.append(faults)
+        tree = read_yaml(file, faults)
+        if tree is None:
+            return
+        self.contents.append(file.name.encode() + b"\0" + msgspec.json.encode(_plain(tree), order="deterministic"))
+        top = Branch(tree, faults)
+        kind = top.text("kind")
+        if kind is None:
+            faults.add(1, "field kind is missing", "one of " + ", ".join(KINDS))
+        elif kind == "policy":
+            self.drafts.append((draft(top), faults, definitions(top.branch("calendars"))))
+        elif kind == "calendars":
+            top.names(("kind", "about", "calendars"), ("calendars",))
+            self.calendars |= definitions(top.branch("calendars"))
+        elif kind == "regions":
+            self._regions(top)
+        elif kind == "customers":
+            self._customers(top)
+        else:
+            faults.unknown(top.line_of("kind"), "kind", kind, KINDS)
+
+    def rules(self) -> Rules:
+        calendars = compile_all(self.calendars)
+        plans: dict[str, list[Policy]] = {}
+        for number, (drafted, faults, local) in enumerate(self.drafts):
+            known = {**self.calendars, **local}
+            for line, asked in drafted.asks:
+                if asked not in known and asked not in SHIPPED:
+                    faults.unknown(line, "calendar", asked, (*known, *SHIPPED, "in-region"))
+            policy = drafted.policy
+            renamed = {name: f"{number}/{name}" for name in local}
+            for name, definition in local.items():
+                calendars[renamed[name]] = compiled(name, definition)
+            policy = msgspec.structs.replace(
+                policy,
+                targets=tuple(
+                    msgspec.structs.replace(t, coverage=renamed.get(t.coverage, t.coverage)) for t in policy.targets
+                ),
+            )
+            for plan in drafted.plans or (ANY_PLAN,):
+                plans.setdefault(plan, []).append(policy)
+        self._check(plans)
+        found = [fault for faults in self.faults for fault in sorted(faults.found, key=lambda f: f.line)]
+        if found:
+            raise RulesError(found)
+        for versions in plans.values():
+            versions.sort(key=lambda p: p.effective_from)
+        digest = hashlib.sha256(b"\1".join([*sorted(self.contents), tzdata_digest().encode()])).hexdigest()[:16]
+        every = [policy for versions in plans.values() for policy in versions]
+        pauses: dict[str, frozenset[str]] = {}
+        for policy in every:
+            for metric, statuses in policy.pauses.items():
+                pauses[metric] = pauses.get(metric, frozenset()) | statuses
+        return Rules(
+            name="+".join(sorted({policy.name for policy in every})),
+            digest=digest,
+            plans={plan: tuple(versions) for plan, versions in plans.items()},
+            calendars=calendars,
+            default_plan=self.default_plan,
+            customers=self.customers,
+            regions=self.regions,
+            region_calendars=self.region_calendars,
+            pauses=pauses,
+            resolves=frozenset().union(*(policy.resolves for policy in every)) or frozenset({"resolved", "closed"}),
+        )
+
+    def _check(self, plans: dict[str, list[Policy]]) -> None:
+        for drafted, faults, _ in self.drafts:
+            policy = drafted.policy
+            if drafted.fallback is not None and drafted.fallback not in plans:
+                faults.unknown(1, "contacts.fallback: plan", drafted.fallback, plans)
+            if policy.fallback_region is not None and policy.fallback_region not in self.region_calendars:
+                faults.unknown(1, "fallback_region", policy.fallback_region, self.region_calendars)
+            if not self.region_calendars and any(t.coverage == IN_REGION for t in policy.targets):
+                faults.add(1, "coverage in-region needs a regions file", "give one beside this file")
+        if not self.drafts and self.faults and not any(f.found for f in self.faults):
+            self.faults[0].add(1, "no policy among these files", "at least one file of kind policy")
+        if self.default_plan is not None and self.default_plan not in plans and self.faults:
+            self.faults[0].add(1, f'default_plan "{self.default_plan}" has no policy')
+
+    def _regions(self, top: Branch) -> None:
+        top.names(("kind", "about", "regions"), ("regions",))
+        tables = top.branch("regions")
+        for name, table in tables.branches() if tables is not None else ():
+            table.names(
+                ("zone", "week", "holidays", "working_days", "shifts", "breaks", "aliases", "office", "official_until")
+            )
+            hours = weekly(table)
+            if hours is not None:
+                self.region_calendars[name] = compiled(f"9-to-5 {name}", hours)
+            for alias in (name, *table.items("aliases")):
+                if self.regions.setdefault(alias.casefold(), name) != name:
+                    table.faults.add(table.line, f'{table.path}: alias "{alias}" is already another region\'s')
+
+    def _customers(self, top: Branch) -> None:
+        top.names(("kind", "about", "customers", "default_plan"), ("customers",))
+        self.default_plan = top.text("default_plan") or self.default_plan
+        tables = top.branch("customers")
+        for name, table in tables.branches() if tables is not None else ():
+            table.names(("plan", "region", "licences", "contacts"))
+            contacts = tuple(self._contacts(table)) if "contacts" in table.tree else None
+            self.customers[name] = Customer(table.text("plan"), table.text("region"), contacts)
+
+    def _contacts(self, table: Branch) -> Iterable[Contact]:
+        written = table.tree.get("contacts")
+        if not isinstance(written, list):
+            table.wrong("contacts", "must be a list of addresses")
+            return
+        for number, one in enumerate(written):
+            entry = Branch(
+                one if isinstance(one, dict) else {"address": one},
+                table.faults,
+                f"{table.path}.contacts[{number}]",
+                table.line_of("contacts"),
+            )
+            entry.names(("address", "from", "until"), ("address",))
+            address = entry.text("address")
+            if address is not None:
+                since, until = entry.parsed("from", instant), entry.parsed("until", instant)
+                yield Contact(
+                    hash_address(address, self.salt),
+                    -(2**62) if since is None else since,
+                    2**62 if until is None else until,
+                )
+
+
+def load(paths: Sequence[Path], *, salt: bytes = b"") -> Rules:
+    """The Rules of files and folders; raises RulesError with all faults."""
+    book = _Book(salt)
+    for file in _files(paths):
+        book.read(file)
+    if not book.faults:
+        raise RulesError(
+            [Fault(str(path), 1, "no rules files here", "name .yaml files or a folder of them") for path in paths]
+        )
+    return book.rules()
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES)
+        else:
+            found.append(path)
+    return found
+
+
+def _plain(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {str(name): _plain(value) for name, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_plain(value) for value in tree]
+    return tree if tree is None or isinstance(tree, bool) else str(tree)
