@@ -23,6 +23,7 @@ from worker.sla.calendars import tzdata_digest
 from worker.sla.policies import Rules
 from worker.stream import wire
 from worker.stream.clients import tls
+from worker.stream.dead import REASONS
 from worker.stream.floods import limit_floods
 from worker.stream.frame import BatchConsumer, Ledger, Raw, Transport
 from worker.stream.gate import Gate
@@ -204,7 +205,7 @@ def run(settings: Settings, rules: Rules) -> int:
     asyncio.set_event_loop(loop)
     status = Status()
     metrics = Metrics(
-        topics=settings.topics.sources, reasons=(*wire.REASONS, CORE_ERROR), rules_digest=rules.digest, tzdata=tzdata_digest()
+        topics=settings.topics.sources, reasons=(*REASONS, CORE_ERROR), rules_digest=rules.digest, tzdata=tzdata_digest()
     )
     web = Web(metrics.page, status.not_ready, status.not_alive)
     layout = loop.run_until_complete(_prepare(settings, status, web))

@@ -27,7 +27,7 @@ from worker.sla.rows import RowFromFuture, pack, unpack, wake_of
 from worker.sla.tickets import Outcome, Ticket, apply
 from worker.stream import ledger, position, wire
 from worker.stream.agenda import Agenda
-from worker.stream.dead import encode_dead
+from worker.stream.dead import DeadLetter, encode_dead
 from worker.stream.gate import Ends, Gate
 from worker.stream.outbox import Outbox, Record
 from worker.stream.position import Position, Reached
@@ -291,7 +291,7 @@ class Lane:
                 self._learn(flush, record, heard)
             elif isinstance(heard, wire.Watermark):
                 high_water = max(high_water, heard.at)
-            elif isinstance(heard, wire.DeadLetter):
+            elif isinstance(heard, DeadLetter):
                 self._bury(flush, record, heard.reason, heard.detail)
             else:
                 self.shop.watcher.counted("ignored")

@@ -18,7 +18,7 @@ from aiokafka.partitioner import murmur2
 from worker.settings import KafkaAccess
 from worker.stream.clients import arguments
 
-Headers = list[tuple[str, bytes]]
+Headers = list[tuple[str, bytes]] | list[tuple[str, bytes | None]]
 
 #: (key, value, headers) as on the wire; a value of None is a tombstone.
 Record = tuple[bytes | None, bytes | None, Headers]
