@@ -36,7 +36,7 @@ class Late(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """Everything the summary shows. `by` counts (metric, severity) for each kind of timer and of signal.
+    """Everything the summary shows. `timers`, and each kind of `signals`, count by (metric, severity).
 
     `agreement` counts (the vendor's verdict, ours) for resolution, True: kept in time.
     """
@@ -97,23 +97,32 @@ def figures(
     events: list[Event], signals: Iterable[dict[str, Any]], latest: dict[Promise, Timer], vendor: dict[str, bool]
 ) -> Figures:
     """Count; `signals` are the published values, as the topic or the replay gave them."""
-    said: dict[str, Counter[tuple[str, str]]] = {}
+    promised = {
+        (ticket, timer.metric, timer.cycle): timer.terms.severity or "-"
+        for (ticket, _, _), timer in latest.items()
+        if timer.target is not None
+    }
+    said: dict[str, list[dict[str, Any]]] = {}
     standing: dict[str, dict[str, Any]] = {}
     for signal in signals:
-        kind = signal["kind"]
-        said.setdefault(kind, Counter())[signal["metric"], signal["severity"] or "-"] += 1
-        if kind == "breached":
+        said.setdefault(signal["kind"], []).append(signal)
+        if signal["kind"] == "breached":
             standing[signal["id"]] = signal
-        elif kind == "retracted":
+        elif signal["kind"] == "retracted":
             standing.pop(signal["retracts"], None)
-    promised = {promise: timer for promise, timer in latest.items() if timer.target is not None}
+    # A broken promise counts under the severity that it was broken at, whatever became of the ticket later.
+    for signal in standing.values():
+        promised[_cycle(signal)] = signal["severity"] or "-"
     broken = {(s["ticket_id"], s["metric"]) for s in standing.values()}
     resolutions = {ticket for ticket, metric, _ in promised if metric == "resolution"}
     return Figures(
         tickets=len({event.ticket_id for event in events}),
         events=len(events),
-        timers=dict(Counter((t.metric, t.terms.severity or "-") for t in promised.values())),
-        signals={kind: dict(counter) for kind, counter in said.items()},
+        timers=dict(Counter((metric, severity) for (_, metric, _), severity in promised.items())),
+        signals={
+            kind: dict(Counter((s["metric"], promised.get(_cycle(s), s["severity"] or "-")) for s in ones))
+            for kind, ones in said.items()
+        },
         worst=tuple(_worst(standing.values(), latest)[:10]),
         agreement=dict(
             Counter((theirs, (t, "resolution") not in broken) for t, theirs in vendor.items() if t in resolutions)
@@ -121,6 +130,10 @@ def figures(
         first=min(event.occurred_at for event in events),
         last=max(event.occurred_at for event in events),
     )
+
+
+def _cycle(signal: dict[str, Any]) -> tuple[str, str, int]:
+    return signal["ticket_id"], signal["metric"], signal["cycle"]
 
 
 def _worst(standing: Iterable[dict[str, Any]], latest: dict[Promise, Timer]) -> list[Late]:

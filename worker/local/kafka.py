@@ -183,7 +183,8 @@ class Kafka:
     def _format_once(self, java: str, class_path: str) -> None:
         if (self._folder.path / "logs" / "meta.properties").exists():
             return
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # One in 64 would begin with "-", which the tool takes for an option.
+        cluster_id = "s" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:].rstrip("=")
         # --standalone: the node is a quorum of its own. Never together with controller.quorum.voters.
         command = [java, *_JAVA_OPTIONS, f"-Dlog4j2.configurationFile={self._logging.as_uri()}", "-cp", class_path]
         command += ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", str(self._properties)]

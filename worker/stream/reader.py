@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from worker.settings import KafkaAccess
 from worker.stream.clients import arguments
@@ -33,8 +34,7 @@ async def read_all(access: KafkaAccess, topic: str, progress: Callable[[int], No
     )
     await consumer.start()
     try:
-        await consumer.topics()
-        parts = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+        parts = await _parts(access, topic)
         if not parts:
             return []
         consumer.assign(parts)
@@ -54,3 +54,14 @@ async def read_all(access: KafkaAccess, topic: str, progress: Callable[[int], No
         return sorted(found, key=lambda s: (s.partition, s.offset))
     finally:
         await consumer.stop()
+
+
+async def _parts(access: KafkaAccess, topic: str) -> list[TopicPartition]:
+    """The topic's partitions; a consumer does not know them before it is assigned any."""
+    admin = AIOKafkaAdminClient(**arguments(access))
+    await admin.start()
+    try:
+        found = await admin.describe_topics([topic])
+        return sorted(TopicPartition(topic, part["partition"]) for one in found for part in one["partitions"])
+    finally:
+        await admin.close()
