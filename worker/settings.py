@@ -194,7 +194,9 @@ class _Reader:
 
     def _paths(self, name: str) -> tuple[Path, ...]:
         paths = tuple(Path(part) for part in (self._text(name) or "").split(":") if part)
-        self.faults += [f"{name}: {path} does not exist; name a file or a folder" for path in paths if not path.exists()]
+        self.faults += [
+            f"{name}: {path} does not exist; name a file or a folder" for path in paths if not path.exists()
+        ]
         return paths
 
     def _kafka(self, url: str) -> KafkaAccess:
@@ -202,9 +204,7 @@ class _Reader:
             host, colon, port = part.strip().rpartition(":")
             if not (host and colon and port.isdecimal()):
                 self.faults.append(f"KAFKA_URL: {part!r} is not host:port; write host:port,host:port")
-        protocol = self._choice(
-            "SLA_KAFKA_PROTOCOL", "PLAINTEXT", ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-        )
+        protocol = self._choice("SLA_KAFKA_PROTOCOL", "PLAINTEXT", ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"))
         username, password = self._text("SLA_KAFKA_USERNAME") or "", self._text("SLA_KAFKA_PASSWORD") or ""
         if protocol.startswith("SASL") and not (username and password):
             self.faults.append("SLA_KAFKA_PROTOCOL: SASL needs SLA_KAFKA_USERNAME and SLA_KAFKA_PASSWORD (or _FILE)")
@@ -214,9 +214,7 @@ class _Reader:
         return KafkaAccess(
             url=url,
             protocol=protocol,  # type: ignore[arg-type]
-            mechanism=self._choice(
-                "SLA_KAFKA_MECHANISM", "SCRAM-SHA-512", ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-            ),
+            mechanism=self._choice("SLA_KAFKA_MECHANISM", "SCRAM-SHA-512", ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")),
             username=username,
             password=password,
             ca_file=None if ca_file is None else Path(ca_file),

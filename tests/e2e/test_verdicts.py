@@ -148,7 +148,12 @@ def test_records_that_come_twice_are_one_event(kafka, tmp_path: Path) -> None:
 def test_event_time_moves_by_what_is_read_and_by_watermarks_alone(kafka, tmp_path: Path) -> None:
     bus = Bus(kafka.url, tmp_path)
     settings = Settings.read(
-        {"KAFKA_URL": kafka.url, "SLA_TOPIC_CREATED": bus.created, "SLA_TOPIC_UPDATED": bus.updated, "SLA_CLOCK": "event"}
+        {
+            "KAFKA_URL": kafka.url,
+            "SLA_TOPIC_CREATED": bus.created,
+            "SLA_TOPIC_UPDATED": bus.updated,
+            "SLA_CLOCK": "event",
+        }
     )
     opened = instant("2016-03-01T10:00:00Z")
 

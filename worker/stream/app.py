@@ -205,7 +205,10 @@ def run(settings: Settings, rules: Rules) -> int:
     asyncio.set_event_loop(loop)
     status = Status()
     metrics = Metrics(
-        topics=settings.topics.sources, reasons=(*REASONS, CORE_ERROR), rules_digest=rules.digest, tzdata=tzdata_digest()
+        topics=settings.topics.sources,
+        reasons=(*REASONS, CORE_ERROR),
+        rules_digest=rules.digest,
+        tzdata=tzdata_digest(),
     )
     web = Web(metrics.page, status.not_ready, status.not_alive)
     layout = loop.run_until_complete(_prepare(settings, status, web))
@@ -270,8 +273,6 @@ def _credentials(settings: Settings) -> Any:
     access = settings.kafka
     if access is None or access.protocol == "PLAINTEXT":
         return None
-    from worker.stream.clients import tls
-
     if access.protocol == "SSL":
         return faust.SSLCredentials(context=tls(access))
     return faust.SASLCredentials(

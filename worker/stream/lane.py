@@ -13,6 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -113,6 +114,7 @@ class Lane:
         self._outbox: Outbox | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._over = asyncio.Event()
         self._failures = 0
         self._moved_at = time.monotonic()
         self._tzdata = tzdata_digest()
@@ -153,6 +155,7 @@ class Lane:
     async def close(self, within: float = 5.0) -> None:
         """Finish the flush in flight, let the producer go."""
         self._closed = True
+        self._over.set()
         self._wake.set()
         self._room.set()
         if self._task is not None:
@@ -233,9 +236,8 @@ class Lane:
                 return
 
     async def _is_closed_within(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self._closed:
-            await asyncio.sleep(0.1)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), seconds)
         return self._closed
 
     async def _flush(self) -> None:
@@ -268,10 +270,8 @@ class Lane:
             timeout = 0.05
         elif self.shop.settings.clock == "wall" and (at := self.agenda.next()) is not None:
             timeout = min(max((at + 1 - self.shop.now()) / 1000, 0.0005), 30.0)
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout)
-        except TimeoutError:
-            pass
 
     def _apply(self, flush: _Flush, chunk: Chunk) -> None:
         topic = chunk.topic

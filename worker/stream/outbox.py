@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
@@ -55,10 +56,8 @@ class Outbox:
         if not self._started:
             return
         self._started = False
-        try:
+        with suppress(Exception):  # it is being discarded; the next one fences it
             await asyncio.wait_for(self._producer.stop(), within)
-        except Exception:  # noqa: BLE001, S110 - it is being discarded; the next one fences it
-            pass
 
     async def say(
         self,

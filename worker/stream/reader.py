@@ -45,9 +45,7 @@ async def read_all(access: KafkaAccess, topic: str, progress: Callable[[int], No
         while open_parts:
             batches = await consumer.getmany(*open_parts, timeout_ms=300)
             for records in batches.values():
-                found += [
-                    Said(r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in records
-                ]
+                found += [Said(r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in records]
             if progress is not None:
                 progress(len(found))
             open_parts = {part for part in open_parts if await consumer.position(part) < ends[part]}
