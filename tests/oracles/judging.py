@@ -7,15 +7,21 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from ruamel.yaml import YAML
 
 from tests.oracles.calendar_cases import definition_of
 from tests.oracles.zones import judged_zone
+from worker.rules import rulebook
 from worker.sla.calendars import Always, Calendar, compiled
 from worker.sla.policies import ANY_PLAN, Amount, Mark, Policy, Rules, TargetRule
 
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000}
 FIRST = -(2**62)
+SALT = b"oracles"
 
 
 def rules_for(policy: dict[str, Any]) -> Rules:
@@ -84,4 +90,66 @@ def marks(fractions: list[float]) -> tuple[Mark, ...]:
 
 
 def _presets(policy: dict[str, Any]) -> Rules:
-    raise LookupError("presets")
+    """The shipped files, with what the story says instead, read as any files are."""
+    named = policy["preset"]
+    plans = {"any": named} if isinstance(named, str) else named
+    files: dict[str, Any] = {}
+    for number, (plan, name) in enumerate(plans.items()):
+        files[f"{number}.yaml"] = _adapted(name, plan, policy)
+    files["select.yaml"] = _adapted("select", FALLBACK, policy)
+    if "regions" in policy:
+        files["regions.yaml"] = {"kind": "regions", "regions": {k: _region(v) for k, v in policy["regions"].items()}}
+    else:
+        files["regions.yaml"] = _shipped("regions")
+    moscow = _shipped("russian-working-days")
+    if "holidays" in policy:
+        moscow["calendars"]["russian-working-days"]["holidays"] = policy["holidays"]
+        moscow["calendars"]["russian-working-days"]["working_days"] = dict.fromkeys(
+            policy.get("working_days", []), "mon"
+        )
+    files["calendars.yaml"] = moscow
+    if "named_contacts" in policy:
+        customers = {name: {"contacts": contacts} for name, contacts in policy["named_contacts"].items()}
+        files["customers.yaml"] = {"kind": "customers", "customers": customers}
+    with TemporaryDirectory() as folder:
+        for name, tree in files.items():
+            Path(folder, name).write_text(json.dumps(tree))  # JSON is YAML
+        return rulebook.load([Path(folder)], salt=SALT, zones=judged_zone)
+
+
+FALLBACK = "the-fallback-of-contacts"
+WORKING_WEEK = {day: ["09:00-17:00"] for day in ("mon", "tue", "wed", "thu", "fri")}
+
+
+@lru_cache(maxsize=32)
+def _text(name: str) -> str:
+    tree = YAML(typ="safe", pure=True).load((rulebook.PRESETS / f"{name}.yaml").read_text())
+    return json.dumps(tree, default=str)
+
+
+def _shipped(name: str) -> Any:
+    return json.loads(_text(name))
+
+
+def _adapted(name: str, plan: str, policy: dict[str, Any]) -> dict[str, Any]:
+    tree = _shipped(name)
+    tree["plans"] = [plan]
+    tree.pop("effective_from", None)
+    if "contacts" in tree:
+        tree["contacts"]["fallback"] = FALLBACK
+    for ours, theirs in (("pauses", "pauses"), ("resolves", "resolves"), ("re_evaluate", "re_evaluate")):
+        if theirs in policy:
+            tree[ours] = policy[theirs]
+    if "warn" in policy:
+        tree["warn"] = [str(fraction) for fraction in policy["warn"]]
+    if tree.get("coverage") == "in-region" and "fallback_region" in policy:
+        tree["fallback_region"] = policy["fallback_region"]
+    if "weekend_min_severity" in policy and "weekend_min_severity" in tree:
+        tree["weekend_min_severity"] = policy["weekend_min_severity"]
+    if name == "jira-align" and "targets" in policy:
+        tree["targets"] = policy["targets"]
+    return tree
+
+
+def _region(region: dict[str, Any]) -> dict[str, Any]:
+    return {"zone": region["tz"], "week": WORKING_WEEK, "holidays": region.get("holidays", [])}

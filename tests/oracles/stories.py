@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.oracles.judging import rules_for
+from tests.oracles.judging import SALT, rules_for
 from worker.sla.events import Event, Message, Opener, Signal, Tick, hash_address
 from worker.sla.history import Book
 from worker.sla.policies import Rules
@@ -15,7 +15,6 @@ from worker.sla.rows import pack, unpack
 from worker.sla.tickets import Ticket, apply, view
 from worker.sla.timers import Timer, spent_ms
 
-SALT = b"oracles"
 FIELDS = ("severity", "plan", "customer", "product", "environment", "region", "status", "assigned_to", "assigned_group")
 
 

@@ -20,6 +20,7 @@ from worker.sla.calendars import (
     UnknownZone,
     Weekly,
     Window,
+    Zones,
     compiled,
     wall_ms,
     zone,
@@ -45,9 +46,9 @@ def definitions(tables: Branch | None) -> dict[str, Definition]:
     return found
 
 
-def compile_all(found: dict[str, Definition]) -> dict[str, Calendar]:
+def compile_all(found: dict[str, Definition], zones: Zones) -> dict[str, Calendar]:
     """Calendars by name, the shipped ones among them."""
-    return {name: compiled(name, definition) for name, definition in {**SHIPPED, **found}.items()}
+    return {name: compiled(name, definition, zones) for name, definition in {**SHIPPED, **found}.items()}
 
 
 def _definition(table: Branch, known: dict[str, Definition]) -> Definition | None:

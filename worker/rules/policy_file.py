@@ -14,7 +14,7 @@ from worker.sla.timers import METRICS
 TOP = (
     "kind", "name", "version", "about", "plans", "effective_from", "calendars", "coverage", "warn", "resolves", "pauses",
     "re_evaluate", "default_severity", "targets", "clause", "environments", "products", "contacts", "fallback_region",
-    "applies_when", "handoffs", "pages_policy_changes",
+    "applies_when", "handoffs", "pages_policy_changes", "weekend_min_severity",
 )  # fmt: skip
 READINGS = ("open_time", "same_time", "end_of_day")
 _DEFAULT_MARKS = ("0.5", "0.75", "0.9")
@@ -37,6 +37,7 @@ class _Draft:
         self.asks: list[tuple[int, str]] = []
         self.coverage = self._covers(top, "coverage", "24x7")
         self.clause = top.text("clause")
+        self.round_the_clock = self._severity(top, "weekend_min_severity")
 
     def policy(self) -> Drafted:
         top = self.top
@@ -114,6 +115,8 @@ class _Draft:
             written, name = inner, "within"
         read: Reading = reading  # type: ignore[assignment]
         promised = written.parsed(name, lambda text: amount(text, read))
+        if severity is not None and self.round_the_clock is not None and severity <= self.round_the_clock:
+            coverage = "24x7" if coverage == "24x5" else coverage
         if promised is not None:
             yield TargetRule(metric, severity, promised, coverage, clause, marks)
 

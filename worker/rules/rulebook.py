@@ -18,12 +18,15 @@ from worker.rules.calendar_file import SHIPPED, compile_all, definitions, weekly
 from worker.rules.mapping_file import Fault, Faults, read_yaml
 from worker.rules.policy_file import Drafted, draft
 from worker.rules.trees import Branch
-from worker.sla.calendars import Calendar, Definition, compiled, tzdata_digest
+from worker.sla.calendars import Calendar, Definition, Zones, compiled, tzdata_digest, zone
 from worker.sla.events import hash_address
 from worker.sla.policies import ANY_PLAN, IN_REGION, Contact, Customer, Policy, Rules
 
 KINDS = ("policy", "calendars", "regions", "customers")
 _SUFFIXES = (".yaml", ".yml")
+
+#: The plans of SPEC section 4, as files, with the regions and calendars that they name.
+PRESETS = Path(__file__).parent / "presets"
 
 
 class RulesError(Exception):
@@ -35,8 +38,9 @@ class RulesError(Exception):
 
 
 class _Book:
-    def __init__(self, salt: bytes) -> None:
-        self.salt = salt
+    def __init__(self, salt: bytes, zones: Zones) -> None:
+        self.salt, self.zones = salt, zones
+        self.has_regions = False
         self.faults: list[Faults] = []
         self.drafts: list[tuple[Drafted, Faults, dict[str, Definition]]] = []
         self.calendars: dict[str, Definition] = {}
@@ -70,7 +74,7 @@ class _Book:
             faults.unknown(top.line_of("kind"), "kind", kind, KINDS)
 
     def rules(self) -> Rules:
-        calendars = compile_all(self.calendars)
+        calendars = compile_all(self.calendars, self.zones)
         plans: dict[str, list[Policy]] = {}
         for number, (drafted, faults, local) in enumerate(self.drafts):
             known = {**self.calendars, **local}
@@ -80,7 +84,7 @@ class _Book:
             policy = drafted.policy
             renamed = {name: f"{number}/{name}" for name in local}
             for name, definition in local.items():
-                calendars[renamed[name]] = compiled(name, definition)
+                calendars[renamed[name]] = compiled(name, definition, self.zones)
             policy = msgspec.structs.replace(
                 policy,
                 targets=tuple(
@@ -121,7 +125,7 @@ class _Book:
                 faults.unknown(1, "contacts.fallback: plan", drafted.fallback, plans)
             if policy.fallback_region is not None and policy.fallback_region not in self.region_calendars:
                 faults.unknown(1, "fallback_region", policy.fallback_region, self.region_calendars)
-            if not self.region_calendars and any(t.coverage == IN_REGION for t in policy.targets):
+            if not self.has_regions and any(t.coverage == IN_REGION for t in policy.targets):
                 faults.add(1, "coverage in-region needs a regions file", "give one beside this file")
         if not self.drafts and self.faults and not any(f.found for f in self.faults):
             self.faults[0].add(1, "no policy among these files", "at least one file of kind policy")
@@ -130,6 +134,7 @@ class _Book:
 
     def _regions(self, top: Branch) -> None:
         top.names(("kind", "about", "regions"), ("regions",))
+        self.has_regions = True
         tables = top.branch("regions")
         for name, table in tables.branches() if tables is not None else ():
             table.names(
@@ -137,7 +142,7 @@ class _Book:
             )
             hours = weekly(table)
             if hours is not None:
-                self.region_calendars[name] = compiled(f"9-to-5 {name}", hours)
+                self.region_calendars[name] = compiled(f"9-to-5 {name}", hours, self.zones)
             for alias in (name, *table.items("aliases")):
                 if self.regions.setdefault(alias.casefold(), name) != name:
                     table.faults.add(table.line, f'{table.path}: alias "{alias}" is already another region\'s')
@@ -174,9 +179,9 @@ class _Book:
                 )
 
 
-def load(paths: Sequence[Path], *, salt: bytes = b"") -> Rules:
-    """The Rules of files and folders; raises RulesError with all faults."""
-    book = _Book(salt)
+def load(paths: Sequence[Path], *, salt: bytes = b"", zones: Zones = zone) -> Rules:
+    """The Rules of files and folders, by the pinned timezone database or another; raises RulesError with all faults."""
+    book = _Book(salt, zones)
     for file in _files(paths):
         book.read(file)
     if not book.faults:
