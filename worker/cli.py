@@ -7,6 +7,7 @@ something wrong. 2: wrong use. What a command needs is imported inside it, so th
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -130,16 +131,19 @@ def _rules(paths: Sequence[Path], salt: bytes = b"") -> Rules:
     from worker.rules import rulebook
 
     try:
-        return rulebook.load(paths, salt=salt)
+        return rulebook.load(paths or [rulebook.PRESETS], salt=salt)
     except rulebook.RulesError as error:
         raise Refused(str(error)) from None
 
 
 def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = _settings(environ)
-    rules = _rules((*settings.policy, *settings.rota), settings.salt)
+    rules = _rules(settings.policy, settings.salt)
     from worker.stream import app
 
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     if settings.kafka is not None:
         return app.run(settings, rules)
     from worker.local import LocalError, Stack

@@ -79,14 +79,17 @@ def _is_known(table: Branch, kind: str, name: str, known: dict[str, Any]) -> boo
 def weekly(table: Branch) -> Weekly | None:
     """Weekly hours in a zone; None, with faults noted, where something is missing."""
     where = table.parsed("zone", _zone)
+    table.names((*table.tree, "zone", "week"), ("zone", "week"))
     week = table.branch("week")
-    if where is None or week is None:
-        table.faults.add(table.line, f"{table.path} needs a zone and a week")
+    if week is None:
         return None
     week.names(DAYS)
+    hours = tuple(tuple(week.all_parsed(name, window)) for name in DAYS)
+    if where is None:
+        return None
     return Weekly(
         where,
-        tuple(tuple(week.all_parsed(name, window)) for name in DAYS),
+        hours,
         frozenset(table.all_parsed("holidays", day)),
         _dated(table.branch("shifts")),
         _dated(table.branch("breaks")),

@@ -120,6 +120,11 @@ class _Book:
 
     def _check(self, plans: dict[str, list[Policy]]) -> None:
         for drafted, faults, _ in self.drafts:
+            for plan in drafted.plans or (ANY_PLAN,):
+                same = [p for p in plans[plan] if p.effective_from == drafted.policy.effective_from]
+                if len(same) > 1 and same[0].name != drafted.policy.name:
+                    faults.add(1, f"plan {plan} has another policy from the same instant: {same[0].name}")
+        for drafted, faults, _ in self.drafts:
             policy = drafted.policy
             if drafted.fallback is not None and drafted.fallback not in plans:
                 faults.unknown(1, "contacts.fallback: plan", drafted.fallback, plans)

@@ -1,0 +1,110 @@
+"""Rules files: every fault at once, and what good ones mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.oracles.stories import instant
+from worker.rules import checking, rulebook
+from worker.sla.policies import Attributes
+
+TEN_FAULTS = """\
+kind: policy
+nam: desk
+version: "1"
+plans: any
+coverage: ofice
+warn: [1.5]
+calendars:
+  office: {zone: Europe/Berlinn, week: {mom: ["09:00-17:00"], tue: ["17:00-09:00"]}}
+targets:
+  first_respons: 2h
+  resolution: {L1: 2 hours, L5: 3h}
+pauses: {resolutio: [waiting]}
+re_evaluate: retroactiv
+"""
+
+#: (line, part of the message, hint) of each
+WANTED = [
+    (1, "field name is missing", None),
+    (2, '"nam" is not known', 'did you mean "name"?'),
+    (5, '"ofice" is not known', None),
+    (6, '"1.5" is no mark', None),
+    (8, "no time zone 'Europe/Berlinn'", None),
+    (8, '"mom" is not known', 'did you mean "mon"?'),
+    (8, '"17:00-09:00" closes before it opens', None),
+    (10, '"first_respons" is not known', 'did you mean "first_response"?'),
+    (11, '"2 hours" is no duration', None),
+    (11, '"L5" is not known', None),
+    (12, '"resolutio" is not known', 'did you mean "resolution"?'),
+    (13, '"retroactiv" is not known', 'did you mean "retroactive"?'),
+]
+
+
+def attributes(**more: object) -> Attributes:
+    fields: dict[str, object] = dict.fromkeys(("plan", "customer", "severity", "product", "environment", "region"))
+    at = instant("2026-05-13T10:00:00Z")
+    fields |= {"opened_by_customer": True, "opener": None, "opened_at": at, "asked_at": at}
+    return Attributes(**(fields | more))
+
+
+def test_every_fault_of_a_file_is_found_in_one_go(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(TEN_FAULTS)
+    with pytest.raises(rulebook.RulesError) as caught:
+        rulebook.load([file])
+    faults = list(caught.value.faults)
+    for line, message, hint in WANTED:
+        found = [fault for fault in faults if message in fault.message]
+        assert [fault.line for fault in found] == [line], message
+        assert found[0].file == str(file)
+        assert hint is None or found[0].hint == hint
+    assert len(faults) == len(WANTED)
+
+
+def test_the_shipped_presets_have_no_fault() -> None:
+    assert checking.faults_of([rulebook.PRESETS]) == []
+
+
+def test_a_ticket_is_judged_by_the_version_in_force_when_it_opened() -> None:
+    rules = rulebook.load([rulebook.PRESETS])
+    names = {
+        year: rules.terms(
+            attributes(plan="premier", severity="L2", opened_at=instant(f"{year}-08-01T00:00:00Z"))
+        ).policy_name
+        for year in (2017, 2018, 2020, 2026)
+    }
+    assert names == {2017: "premier-2018", 2018: "premier-2018", 2020: "premier-2019", 2026: "premier-2024"}
+
+
+def test_an_unknown_plan_is_counted_and_has_no_timer() -> None:
+    terms = rulebook.load([rulebook.PRESETS]).terms(attributes(plan="gold", severity="L1"))
+    assert terms.targets == {}
+    assert terms.reasons == ("unknown_plan",)
+
+
+def test_the_digest_changes_with_a_promise_and_not_with_a_comment(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    digests = []
+    for hours, comment in (("2h", ""), ("2h", "# a word\n"), ("3h", "")):
+        file.write_text(f'{comment}kind: policy\nname: x\nversion: "1"\ntargets: {{resolution: {hours}}}\n')
+        digests.append(rulebook.load([file]).digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_yaml_time_stays_a_time_and_no_stays_norway(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        'kind: policy\nname: x\nversion: "1"\ntargets: {resolution: 2h}\napplies_when: {region: [NO, null]}\n'
+        "coverage: day\ncalendars: {day: {zone: Europe/Oslo, week: {mon: [09:00-17:30]}}}\n"
+    )
+    rules = rulebook.load([file])
+    assert rules.terms(attributes(region="NO")).targets["resolution"].calendar.day_ms == 8.5 * 3_600_000
+    assert rules.terms(attributes(region="SE")).targets == {}
+
+
+def test_a_folder_without_rules_is_said(tmp_path: Path) -> None:
+    with pytest.raises(rulebook.RulesError, match="no rules files here"):
+        rulebook.load([tmp_path])
