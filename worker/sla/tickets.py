@@ -69,11 +69,39 @@ def apply(ticket: Ticket | None, event: Event | Tick, rules: Rules) -> Outcome:
     if ticket is None:
         return _learn(fresh, event, rules)
     ticket = _read(ticket, rules, event.known_at)
+    if ticket.book is None:
+        return _learn_of_creation(ticket, event, rules)
     over = _over(ticket, rules, event.known_at)
     if over is None:
         return _learn(ticket, event, rules)
     outcome = _learn(fresh, event, rules)
     return replace(outcome, counts=(over, *outcome.counts))
+
+
+def _learn_of_creation(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
+    """An event on a ticket whose creation has not been read yet.
+
+    Only the creation, or the clock, settles whether updates waited too long: one source may be read weeks of event
+    time ahead of the other, so another update proves nothing.
+    """
+    if not event.created:
+        return _learn(ticket, event, rules)
+    kept = _waiting(ticket.facts, rules, event.known_at)
+    outcome = _learn(replace(ticket, facts=kept), event, rules)
+    return replace(outcome, counts=("creation_never_came",) * (len(ticket.facts) - len(kept)) + outcome.counts)
+
+
+def _waiting(facts: tuple[Event, ...], rules: Rules, at: int) -> tuple[Event, ...]:
+    """Of updates without a creation, those that still wait for it at `at`: the first of them opens a wait of 7 days."""
+    kept: list[Event] = []
+    for fact in sorted(facts, key=lambda f: f.known_at):
+        if kept and kept[0].known_at + rules.orphan_ms < min(fact.known_at, at):
+            kept = []
+        kept.append(fact)
+    if kept and kept[0].known_at + rules.orphan_ms < at:
+        kept = []
+    chosen = {fact.event_id for fact in kept}
+    return tuple(fact for fact in facts if fact.event_id in chosen)
 
 
 def view(ticket: Ticket, rules: Rules, at: int) -> Book | None:
@@ -190,7 +218,7 @@ def _over(ticket: Ticket, rules: Rules, at: int) -> str | None:
     """Why the ticket was forgotten by `at`, or None; also where its last tick is still to come, but had nothing to say."""
     book = ticket.book
     if book is None:
-        return "creation_never_came" if min(f.known_at for f in ticket.facts) + rules.orphan_ms < at else None
+        return None
     ended = book.merged_at if book.merged_at is not None else book.closed_at
     if ended is None or ended + rules.forget_ms >= at:
         return None
@@ -235,10 +263,10 @@ def _owing(ticket: Ticket, known: int) -> Record:
 def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
     book = ticket.book
     if book is None:
-        over = _over(ticket, rules, tick.at)
-        if over is not None:
-            return Outcome(None, counts=(over,) * len(ticket.facts))
-        return Outcome(ticket, wake_at=_wake(ticket, rules), changed=False)
+        kept = _waiting(ticket.facts, rules, tick.at)
+        dropped = ("creation_never_came",) * (len(ticket.facts) - len(kept))
+        left = replace(ticket, facts=kept)
+        return Outcome(left, (), _wake(left, rules), dropped, bool(dropped)) if kept else Outcome(None, counts=dropped)
     ended = book.merged_at if book.merged_at is not None else book.closed_at
     now = seen_at(book, tick.at)
     speech = Speech(ticket.ticket_id, ticket.said, book, tick)
