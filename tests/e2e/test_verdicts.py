@@ -230,3 +230,26 @@ def test_the_pages_answer_get_only(kafka, tmp_path: Path) -> None:
 
     with WorkerProcess(bus) as worker:
         asyncio.run(story(worker))
+
+
+def test_a_lane_without_events_has_its_first_start_once(kafka, tmp_path: Path) -> None:
+    """The first event comes, and is due, while nobody runs: it is late, not history."""
+    bus = Bus(kafka.url, tmp_path)
+
+    async def story() -> None:
+        with WorkerProcess(bus, "first") as first:
+            await first.ready()
+            first.kill()
+        desk = await bus.helpdesk()
+        await send(desk, bus.created, created("while-nobody-ran"))
+        await desk.stop()
+        await asyncio.sleep(2.5)  # the due passes while nobody runs: that is the story
+        with WorkerProcess(bus, "second") as second:
+            await second.ready()
+
+            async def is_said() -> bool:
+                return any(s["kind"] == "breached" for s in await bus.said())
+
+            await until(is_said)
+
+    asyncio.run(story())

@@ -128,8 +128,14 @@ class Lane:
         self._outbox = Outbox(settings.kafka, f"{settings.app_id}-lane-{self.number}")
         await self._outbox.start()
         pages = await ledger.read(settings.kafka, settings.table_topic, self.number)
+        if pages.position is None:
+            # The first start is kept from now on: else a lane without events would start for the first time again.
+            first = Position(position.VERSION, {}, self._first_start())
+            await self._say([(position.KEY, position.pack(first), [])], {})
+            pages = await ledger.read(settings.kafka, settings.table_topic, self.number)
         self.rows, self.end, self._hot = pages.rows, pages.end, {}
-        self._position = pages.position or Position(position.VERSION, {}, self._first_start())
+        assert pages.position is not None  # it was written above
+        self._position = pages.position
         if settings.announce_from is not None:
             self._position = Position(position.VERSION, self._position.sources, settings.announce_from)
         await self._check_sources()
@@ -402,10 +408,13 @@ class Lane:
         rows.append((position.KEY, position.pack(self._position), []))
         topics = self.shop.settings.topics
         others = {t: r for t, r in ((topics.signals, flush.spoken), (topics.dead, flush.dead)) if r}
-        assert self._outbox is not None  # open() made it
-        await self._outbox.say(self.shop.settings.table_topic, self.number, rows, others, self.shop.layout.outputs)
+        await self._say(rows, others)
         now = self.shop.now()
         settle = self.shop.settings.settle
         late = [now - s.due - settle for s in flush.signals if s.kind == "breached"]
         self.shop.watcher.committed(flush.signals, late, flush.historic, time.monotonic() - started)
         self._moved_at = time.monotonic()
+
+    async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> None:
+        assert self._outbox is not None  # open() made it
+        await self._outbox.say(self.shop.settings.table_topic, self.number, rows, others, self.shop.layout.outputs)

@@ -1,0 +1,165 @@
+"""The parts of a lane, each by itself: agenda, position, placement, settings, floods, and Faust's extension points."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.partitioner import DefaultPartitioner
+from faust.stores import memory
+from faust.transport import consumer as faust_consumer
+from faust.transport.drivers import aiokafka as driver
+from hypothesis import given, settings as hypothesis_settings, strategies as st
+
+from worker.settings import Settings, SettingsError
+from worker.stream import position
+from worker.stream.agenda import Agenda
+from worker.stream.floods import Flood
+from worker.stream.outbox import place
+from worker.stream.position import Position, PositionFromFuture, Reached
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("put"), st.integers(0, 20), st.one_of(st.none(), st.integers(0, 100))),
+            st.tuples(st.just("take"), st.integers(0, 110), st.integers(1, 5)),
+        ),
+        max_size=120,
+    )
+)
+@hypothesis_settings(max_examples=150, deadline=None)
+def test_the_agenda_is_a_sorted_list_of_one_instant_for_each_ticket(steps: list[tuple[str, int, int | None]]) -> None:
+    agenda, naive = Agenda(), dict[bytes, int]()
+    for what, first, second in steps:
+        if what == "put":
+            key = str(first).encode()
+            agenda.put(key, second)
+            naive.pop(key, None)
+            if second is not None:
+                naive[key] = second
+        else:
+            assert second is not None
+            taken = agenda.take(first, second)
+            due = sorted(at for at in naive.values() if at < first)
+            assert [naive[key] for key in taken] == due[: len(taken)]
+            assert len(taken) == min(second, len(due))
+            for key in taken:
+                del naive[key]
+        assert agenda.next() == min(naive.values(), default=None)
+        assert len(agenda) == len(naive)
+
+
+def test_stale_entries_do_not_pile_up() -> None:
+    agenda = Agenda()
+    for turn in range(10_000):
+        agenda.put(b"T-1", turn)
+    assert len(agenda._heap) < 200
+    assert agenda.take(10_001, 5) == [b"T-1"]
+
+
+def test_a_position_comes_back_and_one_from_the_future_is_refused() -> None:
+    at = Position(position.VERSION, {"created": Reached(41, 1000, 900)}, 123)
+    assert position.unpack(position.pack(at)) == at
+    assert at.of("updated") == Reached()
+    assert at.clock(("created", "updated")) == Reached().high_water
+    assert at.with_reached({"updated": Reached(3, 5, 700)}).clock(("created", "updated")) == 700
+    with pytest.raises(PositionFromFuture):
+        position.unpack(position.pack(Position(position.VERSION + 1, {}, 0)))
+
+
+@given(st.binary(min_size=1, max_size=64), st.integers(1, 64))
+def test_keys_are_placed_as_kafkas_own_clients_place_them(key: bytes, count: int) -> None:
+    every = list(range(count))
+    assert place(key, count) == DefaultPartitioner()(key, every, every)
+
+
+def test_all_faults_of_the_environment_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.read(
+            {
+                "KAFKA_URL": "localhost",
+                "SLA_CLOK": "wall",
+                "SLA_CLOCK": "sundial",
+                "SLA_SETTLE": "soon",
+                "SLA_PARTITIONS": "0",
+                "SLA_POLICY": str(tmp_path / "nowhere.yaml"),
+                "SLA_ANNOUNCE_FROM": "2026-05-13 10:00",
+                "SLA_HTTP_BIND": "8088",
+                "SLA_SALT": "x",
+                "SLA_SALT_FILE": str(tmp_path / "salt"),
+                "SLA_KAFKA_PROTOCOL": "SASL_SSL",
+            }
+        )
+    named = [fault.split(":")[0] for fault in caught.value.faults]
+    assert sorted(set(named)) == [
+        "KAFKA_URL",
+        "SLA_ANNOUNCE_FROM",
+        "SLA_CLOCK",
+        "SLA_CLOK",
+        "SLA_HTTP_BIND",
+        "SLA_KAFKA_PROTOCOL",
+        "SLA_PARTITIONS",
+        "SLA_POLICY",
+        "SLA_SALT",
+        "SLA_SETTLE",
+    ]
+    assert "did you mean SLA_CLOCK?" in str(caught.value)
+
+
+def test_secrets_come_from_files_and_are_not_shown(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("hunter2\n")
+    settings = Settings.read(
+        {
+            "KAFKA_URL": "broker:9093",
+            "SLA_KAFKA_PROTOCOL": "SASL_PLAINTEXT",
+            "SLA_KAFKA_USERNAME": "worker",
+            "SLA_KAFKA_PASSWORD_FILE": str(secret),
+            "REDIS_URL": "redis://:hunter2@cache:6379/0",
+            "SLA_SALT": "hunter2",
+        }
+    )
+    assert settings.kafka is not None
+    assert settings.kafka.password == "hunter2"
+    assert "hunter2" not in str(settings.redacted())
+
+
+def test_loopback_is_the_default() -> None:
+    settings = Settings.read({})
+    assert (settings.http_host, settings.kafka, settings.create_topics) == ("127.0.0.1", None, True)
+    assert Settings.read({"KAFKA_URL": "b:9092"}).create_topics is False
+
+
+def test_a_flood_is_cut_off_and_counted() -> None:
+    flood = Flood()
+    record = logging.LogRecord("aiokafka", logging.ERROR, "", 0, "broker %s is away", ("x",), None)
+    assert [flood.filter(record) for _ in range(8)] == [True] * 5 + [False] * 3
+    other = logging.LogRecord("aiokafka", logging.ERROR, "", 0, "something else", (), None)
+    assert flood.filter(other)
+
+
+def test_the_extension_points_that_the_stream_stands_on_are_where_they_were() -> None:
+    """When a new version of Faust or aiokafka moves one of these, this says so before a broker does."""
+    assert metadata.version("faust-streaming") == "0.15.3"
+    assert metadata.version("aiokafka") == "0.14.0"
+    assert list(inspect.signature(faust_consumer.Consumer.getmany).parameters) == ["self", "timeout"]
+    assert list(inspect.signature(faust_consumer.Consumer._wait_next_records).parameters) == ["self", "timeout"]
+    assert list(inspect.signature(faust_consumer.Consumer._new_offset).parameters) == ["self", "tp"]
+    assert list(inspect.signature(faust_consumer.Consumer.ack).parameters) == ["self", "message"]
+    source = inspect.getsource(faust_consumer.Consumer)
+    for name in ("_acked", "_n_acked", "_read_offset", "_unacked_messages", "_committed_offset", "flow_active"):
+        assert name in source
+    assert hasattr(driver.Consumer, "_new_consumer_thread")
+    assert hasattr(driver.AIOKafkaConsumerThread, "_create_worker_consumer")
+    assert hasattr(memory.Store, "persisted_offset")
+    assert "on_rebalance" in dir(memory.Store)
+    consumer = inspect.getsource(AIOKafkaConsumer)
+    assert "self._isolation_level" in consumer
+    assert "self._fetch_max_wait_ms" in consumer
+    assert hasattr(AIOKafkaProducer, "create_batch")
+    assert list(inspect.signature(AIOKafkaProducer.send_batch).parameters) == ["self", "batch", "topic", "partition"]
