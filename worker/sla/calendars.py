@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from importlib import metadata, resources
+from pathlib import Path
 from typing import TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -106,6 +107,20 @@ def zone(name: str) -> ZoneInfo:
             return ZoneInfo.from_file(data, key=name)
     except (OSError, ValueError, ZoneInfoNotFoundError) as error:
         raise UnknownZone(f"no time zone {name!r} in the pinned database") from error
+
+
+def zones_of(folder: Path) -> Zones:
+    """The zones of another timezone database: compiled files under `folder`, by their names."""
+
+    @lru_cache(maxsize=1024)
+    def found(name: str) -> ZoneInfo:
+        try:
+            with folder.joinpath(*name.split("/")).open("rb") as data:
+                return ZoneInfo.from_file(data, key=name)
+        except (OSError, ValueError) as error:
+            raise UnknownZone(f"no time zone {name!r} in {folder}") from error
+
+    return found
 
 
 def tzdata_version() -> str:
