@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from worker.rules import mapping, rulebook
-from worker.rules.mapping_file import Fault, Faults, read_yaml
+from worker.rules.faults import Fault, Faults, read_yaml
 
 _SUFFIXES = (".yaml", ".yml")
 

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from worker.rules.faults import Faults, read_yaml
 from worker.rules.getters import MISSING, Getter, Unmapped, word
-from worker.rules.mapping_file import ALWAYS, Compiler, Faults, Rule, Snapshots, read_yaml
+from worker.rules.mapping_file import ALWAYS, Compiler, Rule, Snapshots
 from worker.sla.events import type_created, type_updated
 
 __all__ = ["Mapped", "Mapping", "MappingError", "Memory", "Passed", "Unmapped", "load"]

@@ -15,7 +15,7 @@ import msgspec
 
 from worker.rules.amounts import instant
 from worker.rules.calendar_file import SHIPPED, compile_all, definitions, weekly
-from worker.rules.mapping_file import Fault, Faults, read_yaml
+from worker.rules.faults import Fault, Faults, read_yaml
 from worker.rules.policy_file import Drafted, draft
 from worker.rules.trees import Branch
 from worker.sla.calendars import Calendar, Definition, Zones, compiled, tzdata_digest, zone

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from worker.rules.mapping_file import Faults
+from worker.rules.faults import Faults
 
 T = TypeVar("T")
 
