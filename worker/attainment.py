@@ -81,13 +81,17 @@ def _is_kept(timer: Timer, since: int, end: int) -> bool | None:
 
 
 def _value(name: str, timer: Timer, book: Book) -> str:
+    """A field as it was when the promise was broken, else as it was last."""
+    broken = timer.breach
+    terms = timer.terms if broken is None else broken.terms
+    attributes = book.attributes if broken is None else broken.attributes
     if name == "metric":
         return timer.metric
     if name == "plan":
-        return timer.terms.plan_applied or "-"
+        return terms.plan_applied or "-"
     if name == "severity":
-        return timer.terms.severity or "-"
-    return getattr(book.attributes, name) or "-"
+        return terms.severity or "-"
+    return getattr(attributes, name) or "-"
 
 
 def as_text(rows: Sequence[Row], by: Sequence[str]) -> str:
