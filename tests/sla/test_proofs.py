@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given, settings, strategies as st
 
 from tests.oracles.judging import rules_for
@@ -98,7 +100,7 @@ def test_a_proof_has_no_gap_and_adds_up_to_the_target(offset: int, hours: int, p
         assert steps[-1].total == hours * 3_600_000
     assert steps[0].since == found.started
     assert steps[-1].until == found.due
-    assert all(a.until == b.since for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a.until == b.since for a, b in itertools.pairwise(steps))
 
 
 def _at(at: int, event_id: str, status: str | None = None):
