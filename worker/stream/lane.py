@@ -132,9 +132,10 @@ class Lane:
             # The first start is kept from now on: else a lane without events would start for the first time again.
             first = Position(position.VERSION, {}, self._first_start())
             await self._say([(position.KEY, position.pack(first), [])], {})
-            pages = await ledger.read(settings.kafka, settings.table_topic, self.number)
+            while pages.position is None:  # committed, but its marker may be a moment away
+                await asyncio.sleep(0.02)
+                pages = await ledger.read(settings.kafka, settings.table_topic, self.number)
         self.rows, self.end, self._hot = pages.rows, pages.end, {}
-        assert pages.position is not None  # it was written above
         self._position = pages.position
         if settings.announce_from is not None:
             self._position = Position(position.VERSION, self._position.sources, settings.announce_from)
