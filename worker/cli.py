@@ -11,26 +11,21 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from worker import __version__
-
-if TYPE_CHECKING:
-    from worker.settings import Settings
-    from worker.sla.calendars import Zones
-    from worker.sla.policies import Rules
-
-DONE, WRONG, MISUSED = 0, 1, 2
-
-
-class Misuse(Exception):
-    """The command was called in a way that it cannot be meant; the message says the right one."""
-
-
-class Refused(Exception):
-    """Files or settings have faults; the message has a line for each."""
+from worker import __version__, history_commands
+from worker.calling import (
+    DONE,
+    MISUSED,
+    WRONG,
+    Misuse,
+    Refused,
+    instant,
+    mapping_of,
+    rules_of,
+    say,
+    settings_of,
+)
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -55,11 +50,6 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-
-
-def say(text: str) -> None:
-    """One line for a person."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,59 +79,13 @@ def _parser() -> argparse.ArgumentParser:
         "--mapping", type=Path, metavar="M", help="how the records become events; without it they are ours"
     )
     replay.add_argument(
-        "--until", type=_instant, metavar="T", help="stop the clock there; RFC 3339, like 2026-05-13T10:00:00Z"
+        "--until", type=instant, metavar="T", help="stop the clock there; RFC 3339, like 2026-05-13T10:00:00Z"
     )
     replay.add_argument("--as-arrived", action="store_true", help="in the order of the files, not of time")
     replay.add_argument("--quiet", action="store_true", help="no progress")
     replay.set_defaults(command=_replay)
 
-    explain = commands.add_parser("explain", help="every timer of a ticket, with the proof of its due")
-    explain.add_argument("ticket", metavar="TICKET")
-    explain.add_argument("--events", nargs="+", type=Path, required=True, metavar="FILE", help="as for replay")
-    explain.add_argument(
-        "--policy", type=Path, action="append", default=[], metavar="P", help="default: the shipped presets"
-    )
-    explain.add_argument(
-        "--mapping", type=Path, metavar="M", help="how the records become events; without it they are ours"
-    )
-    explain.add_argument("--at", type=_instant, metavar="T", help="as of then; default: the ticket's last event")
-    explain.add_argument("--zone", default="UTC", metavar="ZONE", help="whose wall time to show, like Europe/Berlin")
-    explain.add_argument("--json", action="store_true", help="as JSON")
-    explain.set_defaults(command=_explain)
-
-    simulate = commands.add_parser("simulate", help="what other rules would have done with the same history")
-    simulate.add_argument("files", nargs="+", type=Path, metavar="FILE", help="as for replay")
-    simulate.add_argument(
-        "--policy", type=Path, action="append", required=True, metavar="OLD", help="file or folder; again for more"
-    )
-    simulate.add_argument(
-        "--against", type=Path, action="append", required=True, metavar="NEW", help="file or folder; again for more"
-    )
-    simulate.add_argument(
-        "--mapping", type=Path, metavar="M", help="how the records become events; without it they are ours"
-    )
-    simulate.add_argument("--until", type=_instant, metavar="T", help="stop the clock there")
-    simulate.add_argument(
-        "--tzdata", type=Path, metavar="FOLDER", help="judge the new side by the zones of this folder"
-    )
-    simulate.add_argument("--json", action="store_true", help="every difference as JSON")
-    simulate.set_defaults(command=_simulate)
-
-    attained = commands.add_parser("attainment", help="kept and broken promises, in per cent")
-    attained.add_argument("files", nargs="+", type=Path, metavar="FILE", help="as for replay")
-    attained.add_argument(
-        "--policy", type=Path, action="append", default=[], metavar="P", help="default: the shipped presets"
-    )
-    attained.add_argument(
-        "--mapping", type=Path, metavar="M", help="how the records become events; without it they are ours"
-    )
-    attained.add_argument(
-        "--by", default="metric,severity", metavar="FIELDS", help="of metric, plan, customer, severity, product, region"
-    )
-    attained.add_argument("--from", dest="since", type=_instant, metavar="T", help="the period's start")
-    attained.add_argument("--to", dest="until", type=_instant, metavar="T", help="the period's end")
-    attained.add_argument("--json", action="store_true", help="as JSON lines")
-    attained.set_defaults(command=_attainment)
+    history_commands.add(commands)
 
     check = commands.add_parser("check", help="policies and mappings: every fault at once, with file, line and a hint")
     check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files or folders")
@@ -156,44 +100,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _instant(text: str) -> int:
-    """UTC ms of an RFC 3339 instant; a time without an offset is nobody's."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no instant; write it like 2026-05-13T10:00:00Z")
-    return round(at.timestamp() * 1000)
-
-
-def _settings(environ: Mapping[str, str]) -> Settings:
-    from worker.settings import Settings, SettingsError
-
-    try:
-        return Settings.read(environ)
-    except SettingsError as error:
-        raise Misuse(f"the environment has faults\n{error}") from None
-
-
-def _rules(paths: Sequence[Path], salt: bytes = b"", zones: Zones | None = None) -> Rules:
-    from worker.rules import rulebook
-    from worker.sla.calendars import zone
-
-    try:
-        return rulebook.load(paths or [rulebook.PRESETS], salt=salt, zones=zones or zone)
-    except rulebook.RulesError as error:
-        raise Refused(str(error)) from None
-
-
 def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    settings = _settings(environ)
+    settings = settings_of(environ)
     # A setting that is silently ignored is worse than one that is refused.
     if settings.mapping is not None:
         raise Misuse("SLA_MAPPING: the worker reads events of ours; a mapping serves replay and the demo so far")
     if settings.rota:
         raise Misuse("SLA_ROTA: there are no handoffs yet, so no rota is read")
-    rules = _rules(settings.policy, settings.salt)
+    rules = rules_of(settings.policy, settings.salt)
     from worker.stream import app
 
     logging.basicConfig(
@@ -210,7 +124,7 @@ def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
             embedded = dict(environ) | {"KAFKA_URL": stack.kafka_url, "SLA_CREATE_TOPICS": "true"}
             if redis is not None:
                 embedded["REDIS_URL"] = redis
-            return app.run(_settings(embedded), rules)
+            return app.run(settings_of(embedded), rules)
     except LocalError as error:
         raise Refused(str(error)) from None
 
@@ -218,16 +132,16 @@ def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _demo(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker import demo
 
-    settings = _settings(environ)
+    settings = settings_of(environ)
     return demo.run(settings.data_dir / "demo", dict(environ), say=say, as_json=arguments.json, keep=arguments.keep)
 
 
 def _replay(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker import replay
 
-    settings = _settings(environ)
-    rules = _rules(arguments.policy, settings.salt)
-    mapping = None if arguments.mapping is None else _mapping(arguments.mapping)
+    settings = settings_of(environ)
+    rules = rules_of(arguments.policy, settings.salt)
+    mapping = None if arguments.mapping is None else mapping_of(arguments.mapping)
     for file in arguments.files:
         if not file.is_file():
             raise Misuse(f"{file} is no file")
@@ -253,89 +167,6 @@ def _replay(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return DONE
 
 
-def _explain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    import json
-
-    from worker import explain
-    from worker.sla.calendars import UnknownZone, zone
-
-    settings = _settings(environ)
-    try:
-        zone(arguments.zone)
-    except UnknownZone as error:
-        raise Misuse(f"--zone: {error}") from None
-    rules = _rules(arguments.policy, settings.salt)
-    events, _ = _history(arguments.events, arguments.mapping, settings)
-    found = explain.explained(arguments.ticket, events, rules, arguments.at)
-    if found is None:
-        say(f"no event names the ticket {arguments.ticket}")
-        return WRONG
-    print(json.dumps(explain.as_json(found)) if arguments.json else explain.as_text(found, arguments.zone))
-    return DONE
-
-
-def _simulate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    import json
-
-    from worker import simulate
-    from worker.sla.calendars import zone, zones_of
-
-    settings = _settings(environ)
-    old = _rules(arguments.policy, settings.salt)
-    if arguments.tzdata is not None and not arguments.tzdata.is_dir():
-        raise Misuse(f"--tzdata: {arguments.tzdata} is no folder of zones")
-    zones = zone if arguments.tzdata is None else zones_of(arguments.tzdata)
-    new = _rules(arguments.against, settings.salt, zones)
-    events, faults = _history(arguments.files, arguments.mapping, settings)
-    outcome = simulate.compare(events, old, new, until=arguments.until)
-    print(json.dumps(simulate.as_json(outcome)) if arguments.json else simulate.as_text(outcome))
-    return WRONG if faults else DONE
-
-
-def _attainment(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    import json
-
-    from worker import attainment
-
-    settings = _settings(environ)
-    by = tuple(name.strip() for name in arguments.by.split(",") if name.strip())
-    for name in by:
-        if name not in attainment.FIELDS:
-            raise Misuse(f"--by: {name} is none of {', '.join(attainment.FIELDS)}")
-    rules = _rules(arguments.policy, settings.salt)
-    events, faults = _history(arguments.files, arguments.mapping, settings)
-    since = -(2**62) if arguments.since is None else arguments.since
-    rows = attainment.attainment(events, rules, by, since=since, until=arguments.until)
-    if arguments.json:
-        for row in rows:
-            print(json.dumps(dict(zip(by, row.group, strict=True)) | {"kept": row.kept, "broken": row.broken}))
-    else:
-        print(attainment.as_text(rows, by))
-    return WRONG if faults else DONE
-
-
-def _history(files: Sequence[Path], mapping: Path | None, settings: Settings) -> tuple[list[Any], int]:
-    """The events of history files in order of time, and how many records were none; each of those is said."""
-    from worker import replay
-
-    for file in files:
-        if not file.is_file():
-            raise Misuse(f"{file} is no file")
-    history = replay.read(files, None if mapping is None else _mapping(mapping), salt=settings.salt)
-    for fault in history.faults:
-        say(str(fault))
-    return replay.in_time(history.events), len(history.faults)
-
-
-def _mapping(file: Path) -> Any:
-    from worker.rules import mapping
-
-    try:
-        return mapping.load(file)
-    except mapping.MappingError as error:
-        raise Refused(str(error)) from None
-
-
 def _check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker.rules import checking
 
@@ -356,7 +187,7 @@ def _check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _config_show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     import json
 
-    shown = _settings(environ).redacted()
+    shown = settings_of(environ).redacted()
     if arguments.json:
         print(json.dumps(shown, indent=2, default=str))
         return DONE

@@ -101,3 +101,18 @@ def test_simulate_and_attainment_from_the_command_line(tmp_path: Path, capsys) -
     assert main(["attainment", str(history), "--policy", str(policy), "--by", "severity", "--json", *to], {}) == 0
     assert json.loads(capsys.readouterr().out) == {"severity": "L1", "kept": 0, "broken": 1}
     assert main(["attainment", str(history), "--policy", str(policy), "--by", "weather"], {}) == 2
+
+
+def test_calendar_commands_answer_by_hand_checkable_figures(capsys) -> None:
+    assert main(["calendar", "due", "24x5", "--start", "2026-10-23T16:30:00-07:00", "--target", "2h"], {}) == 0
+    assert "2026-10-26T00:30:00Z" in capsys.readouterr().out
+    weekend = ["calendar", "spent", "weekend", "--from", "2026-03-06T00:00:00Z", "--to", "2026-03-11T00:00:00Z"]
+    assert main(weekend, {}) == 0
+    assert capsys.readouterr().out == f"{46 * 3600}.000 s\n"
+    assert main(["calendar", "show", "region:nl", "--month", "2026-04"], {}) == 0
+    shown = capsys.readouterr().out
+    assert "2026-04-06 mon ........................    0:00 h  holiday 2026-04-06 in Europe/Amsterdam" in shown
+    assert main(["calendar", "show", "nowhere"], {}) == 2
+    assert "there are 24x5, 24x7" in capsys.readouterr().err
+    assert main(["calendar", "freeze", "DE", "--years", "2027"], {}) == 0
+    assert '"2027-03-26" # Good Friday' in capsys.readouterr().out

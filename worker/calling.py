@@ -1,0 +1,88 @@
+"""What every command shares: exit codes, words to a person, and reading what a command was given.
+
+Errors of a call are raised here and said by the command line; nothing else knows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+    from worker.sla.calendars import Zones
+    from worker.sla.policies import Rules
+
+DONE, WRONG, MISUSED = 0, 1, 2
+
+
+class Misuse(Exception):
+    """The command was called in a way that it cannot be meant; the message says the right one."""
+
+
+class Refused(Exception):
+    """Files or settings have faults; the message has a line for each."""
+
+
+def say(text: str) -> None:
+    """One line for a person."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def instant(text: str) -> int:
+    """UTC ms of an RFC 3339 instant; a time without an offset is nobody's."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no instant; write it like 2026-05-13T10:00:00Z")
+    return round(at.timestamp() * 1000)
+
+
+def settings_of(environ: Mapping[str, str]) -> Settings:
+    """The settings of an environment; raises Misuse with all faults."""
+    from worker.settings import Settings, SettingsError
+
+    try:
+        return Settings.read(environ)
+    except SettingsError as error:
+        raise Misuse(f"the environment has faults\n{error}") from None
+
+
+def rules_of(paths: Sequence[Path], salt: bytes = b"", zones: Zones | None = None) -> Rules:
+    """The rules of files and folders, the shipped presets where none are named; raises Refused with all faults."""
+    from worker.rules import rulebook
+    from worker.sla.calendars import zone
+
+    try:
+        return rulebook.load(paths or [rulebook.PRESETS], salt=salt, zones=zones or zone)
+    except rulebook.RulesError as error:
+        raise Refused(str(error)) from None
+
+
+def mapping_of(file: Path) -> Any:
+    """A mapping file's Mapping; raises Refused with all faults."""
+    from worker.rules import mapping
+
+    try:
+        return mapping.load(file)
+    except mapping.MappingError as error:
+        raise Refused(str(error)) from None
+
+
+def history_of(files: Sequence[Path], mapping: Path | None, settings: Settings) -> tuple[list[Any], int]:
+    """The events of history files in order of time, and how many records were none; each of those is said."""
+    from worker import replay
+
+    for file in files:
+        if not file.is_file():
+            raise Misuse(f"{file} is no file")
+    history = replay.read(files, None if mapping is None else mapping_of(mapping), salt=settings.salt)
+    for fault in history.faults:
+        say(str(fault))
+    return replay.in_time(history.events), len(history.faults)
