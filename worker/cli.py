@@ -177,6 +177,8 @@ def _check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     found = checking.faults_of(arguments.files)
     for fault in found:
         print(checking.as_json(fault) if arguments.json else str(fault))
+    for note in checking.notes_of(arguments.files):
+        say(f"note: {note}")
     if found:
         say(f"{len(found)} fault{'s' if len(found) != 1 else ''}")
         return WRONG

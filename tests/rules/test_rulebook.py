@@ -108,3 +108,25 @@ def test_a_yaml_time_stays_a_time_and_no_stays_norway(tmp_path: Path) -> None:
 def test_a_folder_without_rules_is_said(tmp_path: Path) -> None:
     with pytest.raises(rulebook.RulesError, match="no rules files here"):
         rulebook.load([tmp_path])
+
+
+def test_check_names_what_is_no_fault_and_should_be_known(tmp_path: Path) -> None:
+    customers = tmp_path / "customers.yaml"
+    customers.write_text(
+        "kind: customers\ncustomers:\n  acme:\n    licences: 1\n"
+        "    contacts: [ann@acme.example, support@acme.example, bo@acme.example, cy@acme.example]\n"
+        "  other:\n    contacts: [Jo_Smith_Partner@other.example, Judy_PartnerB@other.example]\n"
+    )
+    notes = checking.notes_of([customers, rulebook.PRESETS / "premier-2024.yaml", rulebook.PRESETS / "jira-align.yaml"])
+    assert [note.partition(".yaml: ")[2] for note in notes] == [
+        "customer acme has 4 named contacts, its licences allow 3",
+        "customer acme: support@acme.example looks like a shared address; named contacts are individuals",
+        (
+            "customer other: Jo_Smith_Partner@other.example is not (Employee)_(Company)@(CustomerDomain), "
+            "as partners' addresses must be"
+        ),
+        "L1 runs round the clock, the other severities pause at weekends (weekend_min_severity: L1)",
+        "it has hours and no targets: set them, or its tickets have no timer",
+    ]
+    regions = checking.notes_of([rulebook.PRESETS / "regions.yaml"])
+    assert "official up to 2026 for au, in, nl" in regions[0]
