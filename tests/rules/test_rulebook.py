@@ -130,3 +130,16 @@ def test_check_names_what_is_no_fault_and_should_be_known(tmp_path: Path) -> Non
     ]
     regions = checking.notes_of([rulebook.PRESETS / "regions.yaml"])
     assert "official up to 2026 for au, in, nl" in regions[0]
+
+
+def test_an_unknown_product_is_covered_and_counted_an_open_source_one_has_no_weekend(tmp_path: Path) -> None:
+    catalogue = tmp_path / "products.yaml"
+    catalogue.write_text("kind: products\nproducts: {homegrown: {hosting: server, open_source: true}}\n")
+    rules = rulebook.load([rulebook.PRESETS, catalogue])
+    terms = {
+        p: rules.terms(attributes(plan="premier", severity="L1", product=p)) for p in ("jira", "toaster", "homegrown")
+    }
+    calendars = {product: found.targets["first_response"].calendar.name for product, found in terms.items()}
+    assert calendars == {"jira": "24x7", "toaster": "24x7", "homegrown": "24x5"}
+    assert "unknown_product" in terms["toaster"].reasons
+    assert "unknown_product" not in terms["jira"].reasons

@@ -20,9 +20,12 @@ from worker.rules.policy_file import Drafted, draft
 from worker.rules.trees import Branch
 from worker.sla.calendars import Calendar, Definition, Zones, compiled, tzdata_digest, zone
 from worker.sla.events import hash_address
-from worker.sla.policies import ANY_PLAN, IN_REGION, Contact, Customer, Policy, Rules
+from worker.sla.policies import ANY_PLAN, IN_REGION, Contact, Customer, Narrowing, Policy, Rules
 
-KINDS = ("policy", "calendars", "regions", "customers")
+KINDS = ("policy", "calendars", "regions", "customers", "products")
+
+#: Among the products of a weekend rule: every product that the catalogue calls open source.
+OPEN_SOURCE = "free-or-open-source"
 _SUFFIXES = (".yaml", ".yml")
 
 #: The plans of SPEC section 4, as files, with the regions and calendars that they name.
@@ -47,6 +50,7 @@ class _Book:
         self.regions: dict[str, str] = {}
         self.region_calendars: dict[str, Calendar] = {}
         self.customers: dict[str, Customer] = {}
+        self.products: dict[str, bool] = {}
         self.contents: list[bytes] = []
         self.default_plan: str | None = None
 
@@ -70,6 +74,8 @@ class _Book:
             self._regions(top)
         elif kind == "customers":
             self._customers(top)
+        elif kind == "products":
+            self._products(top)
         else:
             faults.unknown(top.line_of("kind"), "kind", kind, KINDS)
 
@@ -87,6 +93,7 @@ class _Book:
                 calendars[renamed[name]] = compiled(name, definition, self.zones)
             policy = msgspec.structs.replace(
                 policy,
+                narrowings=tuple(self._named_products(narrowing) for narrowing in policy.narrowings),
                 targets=tuple(
                     msgspec.structs.replace(t, coverage=renamed.get(t.coverage, t.coverage)) for t in policy.targets
                 ),
@@ -114,6 +121,7 @@ class _Book:
             customers=self.customers,
             regions=self.regions,
             region_calendars=self.region_calendars,
+            products=frozenset(self.products),
             pauses=pauses,
             resolves=frozenset().union(*(policy.resolves for policy in every)) or frozenset({"resolved", "closed"}),
         )
@@ -151,6 +159,19 @@ class _Book:
             for alias in (name, *table.items("aliases")):
                 if self.regions.setdefault(alias.casefold(), name) != name:
                     table.faults.add(table.line, f'{table.path}: alias "{alias}" is already another region\'s')
+
+    def _products(self, top: Branch) -> None:
+        top.names(("kind", "about", "products"), ("products",))
+        tables = top.branch("products")
+        for name, table in tables.branches() if tables is not None else ():
+            table.names(("hosting", "open_source"))
+            self.products[name] = table.flag("open_source")
+
+    def _named_products(self, narrowing: Narrowing) -> Narrowing:
+        if OPEN_SOURCE not in narrowing.products:
+            return narrowing
+        free = frozenset(name for name, is_free in self.products.items() if is_free)
+        return msgspec.structs.replace(narrowing, products=(narrowing.products - {OPEN_SOURCE}) | free)
 
     def _customers(self, top: Branch) -> None:
         top.names(("kind", "about", "customers", "default_plan"), ("customers",))
