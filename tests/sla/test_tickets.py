@@ -271,3 +271,11 @@ def test_a_reopening_after_the_ticket_was_forgotten_waits_for_a_creation() -> No
     )
     assert desk.counts == ["forgotten", "waits_for_creation"]
     assert desk.clock("2026-07-13T14:00:00Z") == []
+
+
+def test_why_a_ticket_has_no_timer_is_counted_once() -> None:
+    policy = rules(targets={"first_response": {"L1": "30m"}})
+    desk = Desk(policy).hears(created("2026-05-13T10:00:00Z"), event("2026-05-13T10:01:00Z", assigned_to="ann"))
+    assert desk.counts == ["no_severity"]
+    desk.hears(event("2026-05-13T10:02:00Z", severity="L1"), event("2026-05-13T10:03:00Z", severity=None))
+    assert desk.counts == ["no_severity", "no_severity"]

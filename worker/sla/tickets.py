@@ -156,6 +156,8 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
         book = opened(event, rules) if len(facts) == 1 and event.created else _book(facts, ticket.fold, rules)
         if book is None:
             counts = (*counts, "waits_for_creation")
+    if book is not None and (ticket.book is None or book.terms is not ticket.book.terms):
+        counts = (*counts, *book.terms.reasons)
     learned = replace(ticket, facts=facts, said=said, book=book)
     if book is not None and _is_long(facts, rules):
         learned, folded = _shortened(learned, rules)

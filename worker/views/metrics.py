@@ -19,12 +19,22 @@ _LATENESS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 30
 COUNTS = (
     "beyond_horizon",
     "conflicting_content",
+    "contacts_not_listed",
     "creation_never_came",
     "duplicate",
+    "excluded_product",
     "folded_early",
     "forgotten",
     "ignored",
+    "no_plan",
+    "no_region",
+    "no_severity",
+    "not_a_named_contact",
+    "policy_does_not_apply",
     "skipped",
+    "unknown_plan",
+    "unknown_product",
+    "unknown_region",
     "waits_for_creation",
 )
 
