@@ -1,0 +1,154 @@
+"""Any order, any repetition: the same facts end in the same timers and the same standing breaches (SPEC 6)."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import given, settings, strategies as st
+from msgspec.structs import replace
+
+from tests.oracles.stories import instant
+from tests.sla.world import NEW_YORK, Desk, created, event, rules
+from worker.sla.events import Event
+from worker.sla.tickets import view
+
+START = instant("2026-05-11T12:00:00Z")
+END = "2026-09-01T00:00:00Z"
+TARGETS = {
+    "first_response": {"L1": "30m", "L2": "2h", "L3": "1bd"},
+    "next_response": "4h",
+    "periodic_update": "1bd",
+    "time_to_own": {"L1": "1h", "L2": "1bd"},
+    "resolution": {"L1": "8h", "L2": "3bd", "L3": "5bd"},
+}
+PAUSES = {"resolution": ["waiting"], "next_response": ["waiting"], "first_response": ["on-hold"]}
+POLICIES = [
+    rules(calendar=calendar, targets=TARGETS, pauses=PAUSES, warn=[0.5], re_evaluate=how)
+    for calendar in ("24x7", NEW_YORK)
+    for how in ("retroactive", "from_change")
+]
+
+WHAT = st.sampled_from(
+    [
+        {"message": "customer"},
+        {"message": "customer"},
+        {"message": "agent"},
+        {"message": "agent"},
+        {"message": "bot"},
+        {"severity": "L1"},
+        {"severity": "L2"},
+        {"severity": "L3"},
+        {"severity": None},
+        {"status": "waiting"},
+        {"status": "on-hold"},
+        {"status": "open"},
+        {"status": "resolved"},
+        {"status": "closed"},
+        {"assigned_to": "ann"},
+        {"assigned_to": None},
+        {"merged_into": "T2"},
+        {"message": "agent", "status": "resolved"},
+        {"message": "customer", "severity": "L1", "status": "open"},
+    ]
+)
+HISTORY = st.lists(st.tuples(st.integers(0, 14 * 1440), WHAT), min_size=1, max_size=14)
+
+
+def text(minutes: int) -> str:
+    return datetime.fromtimestamp(START / 1000 + minutes * 60, tz=UTC).isoformat()
+
+
+def facts(opener: str, history: list[tuple[int, dict[str, Any]]]) -> list[Event]:
+    first = created(text(600), severity="L2", opened_by=opener)
+    return [first, *(event(text(at), f"e{number}", **what) for number, (at, what) in enumerate(history))]
+
+
+def outcome(desk: Desk) -> tuple[Any, Any]:
+    desk.clock(END)
+    if desk.ticket is None:
+        return None, desk.standing()
+    book = view(desk.ticket, desk.rules, instant(END))
+    assert book is not None
+    timers = [
+        (t.metric, t.cycle, t.armed_by, t.state, t.due, t.started, t.holes)
+        for t in book.timers
+        if t.target is not None and t.state != "cancelled"
+    ]
+    return sorted(timers, key=str), desk.standing()
+
+
+@given(
+    st.sampled_from(POLICIES),
+    st.sampled_from(["customer", "agent", "bot"]),
+    HISTORY,
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=250, deadline=None)
+def test_order_and_repetition_change_nothing_that_stands(
+    policy: Any, opener: str, history: list[tuple[int, dict[str, Any]]], dice: random.Random
+) -> None:
+    policy = replace(policy, forget_ms=400 * 86_400_000, horizon_ms=400 * 86_400_000)
+    events = facts(opener, history)
+    in_order = Desk(policy)
+    for one in sorted(events, key=lambda e: (e.occurred_at, e.event_id)):
+        in_order.clock(datetime.fromtimestamp(one.occurred_at / 1000, tz=UTC).isoformat())
+        in_order.hears(one)
+    shuffled = events + dice.choices(events, k=3)
+    dice.shuffle(shuffled)
+    anyhow, clock = Desk(policy), 0
+    for one in shuffled:
+        clock = max(clock, one.occurred_at)
+        anyhow.clock(datetime.fromtimestamp(clock / 1000, tz=UTC).isoformat())
+        anyhow.hears(replace(one, known_at=clock))
+    assert outcome(anyhow) == outcome(in_order)
+    for desk in (anyhow, in_order):
+        ids = [signal.id for signal in desk.signals]
+        assert len(set(ids)) == len(ids)
+        taken_back = {signal.retracts for signal in desk.signals if signal.retracts}
+        assert taken_back <= set(ids)
+
+
+@given(st.sampled_from(POLICIES), HISTORY, st.lists(st.integers(0, 20 * 1440), max_size=6))
+@settings(max_examples=150, deadline=None)
+def test_when_the_worker_ran_shows_only_in_detection(
+    policy: Any, history: list[tuple[int, dict[str, Any]]], looks: list[int]
+) -> None:
+    """Facts that arrive as they happen: whether ticks came in between or only at the end, the same is said."""
+    policy = replace(policy, forget_ms=400 * 86_400_000, horizon_ms=400 * 86_400_000)
+    events = sorted(facts("customer", history), key=lambda e: (e.occurred_at, e.event_id))
+    watched, asleep = Desk(policy), Desk(policy)
+    clock = 0
+    for one in events:
+        clock = max(clock, one.occurred_at)
+        late = replace(one, known_at=clock)
+        watched.clock(datetime.fromtimestamp(clock / 1000, tz=UTC).isoformat())
+        watched.hears(late)
+        asleep.hears(late)
+    for at in sorted(looks):
+        watched.clock(text(max(at, (clock - START) // 60_000)))
+    watched.clock(END)
+    asleep.clock(END)
+    assert sorted(s.id for s in asleep.signals) == sorted(s.id for s in watched.signals)
+
+
+@given(st.integers(0, 20 * 1440), st.integers(1, 5 * 1440), st.integers(0, 1440), st.integers(1, 2880))
+@settings(max_examples=150, deadline=None)
+def test_a_pause_never_brings_a_due_nearer(opened: int, target: int, after: int, length: int) -> None:
+    policy = rules(calendar=NEW_YORK, targets={"resolution": f"{target}m"}, pauses={"resolution": ["waiting"]})
+    plain, paused = Desk(policy), Desk(policy)
+    first = created(text(opened))
+    plain.hears(first)
+    paused.hears(
+        first,
+        event(text(opened + after), "p", status="waiting"),
+        event(text(opened + after + length), "r", status="open"),
+    )
+    assert plain.ticket is not None
+    assert paused.ticket is not None
+    before = view(plain.ticket, policy, 0)
+    then = view(paused.ticket, policy, 0)
+    assert before is not None
+    assert then is not None
+    assert then.timers[0].due >= before.timers[0].due
