@@ -89,7 +89,7 @@ def outcome(desk: Desk) -> tuple[Any, Any]:
 def test_order_and_repetition_change_nothing_that_stands(
     policy: Any, opener: str, history: list[tuple[int, dict[str, Any]]], dice: random.Random
 ) -> None:
-    policy = replace(policy, forget_ms=400 * 86_400_000, horizon_ms=400 * 86_400_000)
+    policy = replace(policy, forget_ms=400 * 86_400_000, horizon_ms=400 * 86_400_000, orphan_ms=400 * 86_400_000)
     events = facts(opener, history)
     in_order = Desk(policy)
     for one in sorted(events, key=lambda e: (e.occurred_at, e.event_id)):
@@ -116,7 +116,7 @@ def test_when_the_worker_ran_shows_only_in_detection(
     policy: Any, history: list[tuple[int, dict[str, Any]]], looks: list[int]
 ) -> None:
     """Facts that arrive as they happen: whether ticks came in between or only at the end, the same is said."""
-    policy = replace(policy, forget_ms=400 * 86_400_000, horizon_ms=400 * 86_400_000)
+    policy = replace(policy, forget_ms=400 * 86_400_000, horizon_ms=400 * 86_400_000, orphan_ms=400 * 86_400_000)
     events = sorted(facts("customer", history), key=lambda e: (e.occurred_at, e.event_id))
     watched, asleep = Desk(policy), Desk(policy)
     clock = 0
