@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from collections import Counter
@@ -25,6 +26,10 @@ def run_case(case: dict[str, Any]) -> tuple[str, str]:
     return calendar_cases.run_case(case)
 
 
+def _text(path: Path) -> str:
+    return gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
+
+
 def main(paths: list[str]) -> int:
     if not paths:
         print("usage: python -m tests.oracles FILE...", file=sys.stderr)
@@ -32,7 +37,7 @@ def main(paths: list[str]) -> int:
     counts: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     for path in paths:
-        for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        for number, line in enumerate(_text(Path(path)).splitlines(), 1):
             if not line.strip():
                 continue
             case = json.loads(line)
