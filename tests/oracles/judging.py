@@ -99,15 +99,17 @@ def _presets(policy: dict[str, Any]) -> Rules:
     files["select.yaml"] = _adapted("select", FALLBACK, policy)
     if "regions" in policy:
         files["regions.yaml"] = {"kind": "regions", "regions": {k: _region(v) for k, v in policy["regions"].items()}}
-    else:
+    elif any(_shipped(name).get("coverage") == "in-region" for name in plans.values()):
         files["regions.yaml"] = _shipped("regions")
-    moscow = _shipped("russian-working-days")
-    if "holidays" in policy:
-        moscow["calendars"]["russian-working-days"]["holidays"] = policy["holidays"]
-        moscow["calendars"]["russian-working-days"]["working_days"] = dict.fromkeys(
-            policy.get("working_days", []), "mon"
-        )
-    files["calendars.yaml"] = moscow
+    else:
+        files["regions.yaml"] = {"kind": "regions", "regions": {}}
+    if any(name.startswith("partner") for name in plans.values()):
+        moscow = _shipped("russian-working-days")
+        if "holidays" in policy:
+            hours = moscow["calendars"]["russian-working-days"]
+            hours["holidays"] = policy["holidays"]
+            hours["working_days"] = dict.fromkeys(policy.get("working_days", []), "mon")
+        files["calendars.yaml"] = moscow
     if "named_contacts" in policy:
         customers = {name: {"contacts": contacts} for name, contacts in policy["named_contacts"].items()}
         files["customers.yaml"] = {"kind": "customers", "customers": customers}
