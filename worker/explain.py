@@ -17,7 +17,7 @@ from worker.sla.events import Event
 from worker.sla.history import Book
 from worker.sla.policies import Rules
 from worker.sla.proofs import Step, proof
-from worker.sla.tickets import apply, view
+from worker.sla.tickets import Ticket, apply, view
 from worker.sla.timers import Timer, spent_ms
 
 _WIDTH = 60
@@ -43,6 +43,11 @@ def explained(ticket_id: str, events: Iterable[Event], rules: Rules, at: int | N
         ticket = apply(ticket, event, rules).ticket
     said = tuple(play(own, rules, until=until))
     return Explained(ticket_id, until, None if ticket is None else view(ticket, rules, until), said)
+
+
+def of_ticket(ticket: Ticket, rules: Rules, at: int) -> Explained:
+    """A ticket as its row has it, as of `at` (UTC ms); what was said is on the topic."""
+    return Explained(ticket.ticket_id, at, view(ticket, rules, at), ())
 
 
 def as_text(found: Explained, zone: str) -> str:

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worker.calling import (
     DONE,
@@ -20,12 +20,24 @@ from worker.calling import (
     settings_of,
 )
 
+if TYPE_CHECKING:
+    from worker.explain import Explained
+    from worker.settings import Settings
+    from worker.sla.policies import Rules
+
 
 def add(commands: Any) -> None:
     """Their arguments, on the command line's list of commands."""
     explain = commands.add_parser("explain", help="every timer of a ticket, with the proof of its due")
     explain.add_argument("ticket", metavar="TICKET")
-    explain.add_argument("--events", nargs="+", type=Path, required=True, metavar="FILE", help="as for replay")
+    explain.add_argument(
+        "--events",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="as for replay; default: the live ticket, from the changelog",
+    )
     explain.add_argument(
         "--policy", type=Path, action="append", default=[], metavar="P", help="default: the shipped presets"
     )
@@ -106,14 +118,35 @@ def _explain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         zone(arguments.zone)
     except UnknownZone as error:
         raise Misuse(f"--zone: {error}") from None
-    rules = rules_of(arguments.policy, settings.salt)
-    events, _ = history_of(arguments.events, arguments.mapping, settings)
-    found = explain.explained(arguments.ticket, events, rules, arguments.at)
+    rules = rules_of(arguments.policy or settings.policy, settings.salt)
+    if arguments.events:
+        events, _ = history_of(arguments.events, arguments.mapping, settings)
+        found = explain.explained(arguments.ticket, events, rules, arguments.at)
+    else:
+        found = _live(arguments, settings, rules)
     if found is None:
         say(f"no event names the ticket {arguments.ticket}")
         return WRONG
     print(json.dumps(explain.as_json(found)) if arguments.json else explain.as_text(found, arguments.zone))
     return DONE
+
+
+def _live(arguments: argparse.Namespace, settings: Settings, rules: Rules) -> Explained | None:
+    """The ticket as the running worker has it."""
+    import asyncio
+    import time
+
+    from worker import explain
+    from worker.stream import lookup
+
+    if settings.kafka is None:
+        raise Misuse("name history with --events FILE..., or a broker with KAFKA_URL")
+    try:
+        ticket = asyncio.run(lookup.ticket(settings, arguments.ticket))
+    except Exception as error:  # noqa: BLE001 - one sentence, whatever the broker said
+        raise Refused(f"{settings.kafka.url}: {type(error).__name__}: {error}") from None
+    at = time.time_ns() // 1_000_000 if arguments.at is None else arguments.at
+    return None if ticket is None else explain.of_ticket(ticket, rules, at)
 
 
 def _simulate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

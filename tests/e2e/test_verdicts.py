@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ def test_a_breach_is_on_the_topic_right_after_its_due(kafka, tmp_path: Path) -> 
         assert worker.metric('sla_signals_total{kind="breached",metric="first_response",severity="L1"}') == 20
         assert worker.metric(f'sla_events_total{{topic="{bus.created}"}}') == 40
         late = sorted(s["_timestamp"] - instant(s["due"]) for s in breached)
+        environment = {**worker.environment, "SLA_CREATE_TOPICS": "false"}
+        explained = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "worker", "explain", "T-1", env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        text_of_it, _ = await explained.communicate()
+        assert explained.returncode == 0
+        assert "first_response 1: 2s on 24x7, running" in text_of_it.decode()
+        assert "broken" in text_of_it.decode()
         print(f"lateness of {len(late)} breaches by the broker's clock: p50 {late[10]} ms, max {late[-1]} ms")
         assert worker.terminate() == 0
 

@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from worker.settings import Settings
+from worker.settings import KafkaAccess, Settings
 from worker.stream.clients import arguments
 
 #: RUNTIME, section 4: the active segment is never compacted, so segments are small and lag is bounded.
@@ -49,6 +49,18 @@ async def ready(settings: Settings, report: Callable[[list[str]], None], stop: C
             return layout
         await _nap(0.3, stop)
     return None
+
+
+async def partitions_of(access: KafkaAccess, topic: str) -> int | None:
+    """How many partitions a topic has; None where it does not exist. Raises what aiokafka raises."""
+    admin = AIOKafkaAdminClient(**arguments(access), request_timeout_ms=5000)
+    try:
+        await asyncio.wait_for(admin.start(), 8)
+        if topic not in await admin.list_topics():
+            return None
+        return len((await admin.describe_topics([topic]))[0]["partitions"])
+    finally:
+        await admin.close()
 
 
 async def _nap(seconds: float, stop: Callable[[], bool]) -> None:

@@ -1,0 +1,22 @@
+"""One ticket out of the table's changelog, as the worker that owns it sees it: for `explain`, from outside."""
+
+from __future__ import annotations
+
+from worker.settings import Settings
+from worker.sla.rows import unpack
+from worker.sla.tickets import Ticket
+from worker.stream import ledger
+from worker.stream.outbox import place
+from worker.stream.topics import partitions_of
+
+
+async def ticket(settings: Settings, ticket_id: str) -> Ticket | None:
+    """The ticket's latest committed row; None where there is none. Raises what aiokafka raises, RowFromFuture, LedgerGap."""
+    assert settings.kafka is not None  # whoever looks something up has a broker
+    count = await partitions_of(settings.kafka, settings.table_topic)
+    if count is None:
+        return None
+    key = ticket_id.encode()
+    pages = await ledger.read(settings.kafka, settings.table_topic, place(key, count))
+    row = pages.rows.get(key)
+    return None if row is None else unpack(row, ticket_id)
