@@ -2,7 +2,7 @@
 
 Accepted: bare JSON; CloudEvents 1.0 in structured mode (content type `application/cloudevents+json`, or an object
 with `specversion` and no `ticket_id`); binary mode (`ce_` headers). All three of one event are one Event with one
-digest. Of two equal keys in one object the last counts; unknown fields are skipped unread, whatever their numbers.
+digest. Of two equal keys in one object the last counts, each must be good; unknown fields are skipped unread, whatever their numbers.
 `decode` is total: every record, however broken, has an answer. `schemas/` says what a value may be; the rest is
 here: sizes, depth, the key, the time window. What reaches `detail` names fields and figures, never values.
 """
