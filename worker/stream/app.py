@@ -94,7 +94,8 @@ class Lanes:
         message = event.message
         lane = self._lanes.get(message.partition)
         if lane is not None:
-            await lane.put(Chunk(message.topic, message.value, event.ack))
+            since, records = message.value
+            await lane.put(Chunk(message.topic, since, records, event.ack))
 
     def stalled(self) -> list[str]:
         """Lanes that do not get on."""

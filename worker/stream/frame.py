@@ -39,6 +39,7 @@ class BatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._done: dict[TP, int] = {}
+        self._next: dict[TP, int] = {}
         self._readings: dict[TopicPartition, Readings] = {}
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -63,6 +64,7 @@ class BatchConsumer(driver.Consumer):
                     return
                 chunk = found[start : start + _CHUNK]
                 last = chunk[-1]
+                since, self._next[tp] = self._next.get(tp), last.offset + 1
                 self._read_offset[tp] = last.offset  # Faust would take the records inside a chunk for a gap
                 yield (
                     tp,
@@ -74,7 +76,7 @@ class BatchConsumer(driver.Consumer):
                         last.timestamp_type,
                         last.headers,
                         None,
-                        chunk,
+                        (since, chunk),
                         None,
                         0,
                         0,
@@ -104,6 +106,7 @@ class BatchConsumer(driver.Consumer):
     def forget(self) -> None:
         """All partitions were revoked: nothing that was known holds."""
         self._readings.clear()
+        self._next.clear()
         self._done.clear()
 
     def ack(self, message: Any) -> bool:

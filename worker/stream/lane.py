@@ -43,15 +43,20 @@ _FIRES_A_FLUSH = 2000
 _HOT = 20_000
 _FAILURES = 10
 _STALLED_S = 60.0
+_LOOK_S = 1.0
 
 #: The reason of a dead letter that the door let in and the core could not apply.
 CORE_ERROR = "core_error"
 
 
 class Chunk(msgspec.Struct):
-    """Records of one source partition, in order, and how to acknowledge them."""
+    """Records of one source partition, in order, and how to acknowledge them.
+
+    `since`: the offset after the chunk before it, None for the first one after an assignment.
+    """
 
     topic: str
+    since: int | None
     records: Sequence[Any]
     ack: Callable[[], object]
 
@@ -113,6 +118,8 @@ class Lane:
         self._room = asyncio.Event()
         self._outbox: Outbox | None = None
         self._task: asyncio.Task[None] | None = None
+        self._verified: dict[str, int] = {}
+        self._ahead_since: dict[str, float] = {}
         self._closed = False
         self._over = asyncio.Event()
         self._failures = 0
@@ -136,6 +143,7 @@ class Lane:
                 await asyncio.sleep(0.02)
                 pages = await ledger.read(settings.kafka, settings.table_topic, self.number)
         self.rows, self.end, self._hot = pages.rows, pages.end, {}
+        self._verified, self._ahead_since = {}, {}
         self._position = pages.position
         if settings.announce_from is not None:
             self._position = Position(position.VERSION, self._position.sources, settings.announce_from)
@@ -249,7 +257,10 @@ class Lane:
 
     async def _flush(self) -> None:
         flush, taken, records = _Flush(), 0, 0
+        if not self._inbox:
+            await self._look_behind(flush)
         for chunk in list(self._inbox):
+            await self._close_gap(flush, chunk.topic, chunk.records[0].offset, chunk.since)
             self._apply(flush, chunk)
             taken += 1
             records += len(chunk.records)
@@ -272,13 +283,40 @@ class Lane:
         self._moved_at = time.monotonic()
         if self._inbox or self._closed:
             return
-        timeout = 30.0
+        timeout = _LOOK_S
         if waits_for_gate:
             timeout = 0.05
         elif self.shop.settings.clock == "wall" and (at := self.agenda.next()) is not None:
-            timeout = min(max((at + 1 - self.shop.now()) / 1000, 0.0005), 30.0)
+            timeout = min(max((at + 1 - self.shop.now()) / 1000, 0.0005), _LOOK_S)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout)
+
+    async def _close_gap(self, flush: _Flush, topic: str, until: int, since: int | None) -> None:
+        """What lies between this lane's position and `until` was not handed over: the lane reads it itself.
+
+        A chunk can be lost between the consumer and the lane when a rebalance comes in between, and a later one must
+        not make the position jump over it. Often there is nothing to read: control records have offsets, too.
+        """
+        stands = self._position.of(topic).offset + 1
+        if until <= max(stands, self._verified.get(topic, 0)) or (since is not None and since <= stands):
+            return
+        assert self.shop.settings.kafka is not None  # the command line sees to it
+        missed = await ledger.read_range(self.shop.settings.kafka, topic, self.number, stands, until)
+        self._verified[topic] = until
+        if missed:
+            log.info("lane %d: %d records of %s were not handed over, and read", self.number, len(missed), topic)
+            self.shop.watcher.counted("read_again", len(missed))
+            self._apply(flush, Chunk(topic, stands, missed, _nothing))
+
+    async def _look_behind(self, flush: _Flush) -> None:
+        """Nothing is delivered: is the consumer ahead of this lane all the same, and has been for a while?"""
+        for topic, part in self.parts.items():
+            readings = self.shop.readings(part)
+            stands = max(self._position.of(topic).offset + 1, self._verified.get(topic, 0))
+            if readings is None or readings.position <= stands:
+                self._ahead_since.pop(topic, None)
+            elif time.monotonic() - self._ahead_since.setdefault(topic, time.monotonic()) > _LOOK_S:
+                await self._close_gap(flush, topic, readings.position, None)
 
     def _apply(self, flush: _Flush, chunk: Chunk) -> None:
         topic = chunk.topic
@@ -419,3 +457,7 @@ class Lane:
     async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> None:
         assert self._outbox is not None  # open() made it
         await self._outbox.say(self.shop.settings.table_topic, self.number, rows, others, self.shop.layout.outputs)
+
+
+def _nothing() -> None:
+    """How to acknowledge what Faust did not hand over."""

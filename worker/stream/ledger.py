@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -83,3 +84,21 @@ async def read(access: KafkaAccess, topic: str, partition: int) -> Pages:
                 at = await consumer.position(where)
                 raise LedgerGap(f"{topic}-{partition}: nothing came for 30 s at offset {at} of {end}")
     return Pages(rows, found, end, records, time.monotonic() - started)
+
+
+async def read_range(access: KafkaAccess, topic: str, partition: int, since: int, until: int) -> list[Any]:
+    """The committed records of a source in [since, until): what a lane missed. Raises LedgerGap, or aiokafka's errors."""
+    where = TopicPartition(topic, partition)
+    found: list[Any] = []
+    async with _reader(access) as consumer:
+        consumer.assign([where])
+        consumer.seek(where, since)
+        quiet_since = time.monotonic()
+        while await consumer.position(where) < until:
+            batch = (await consumer.getmany(where, timeout_ms=300, max_records=20_000)).get(where, [])
+            found += [record for record in batch if record.offset < until]
+            if batch:
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since > 10:
+                raise LedgerGap(f"{topic}-{partition}: offsets {since} to {until} could not be read")
+    return found

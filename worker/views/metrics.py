@@ -31,6 +31,7 @@ COUNTS = (
     "no_severity",
     "not_a_named_contact",
     "policy_does_not_apply",
+    "read_again",
     "skipped",
     "unknown_plan",
     "unknown_product",
