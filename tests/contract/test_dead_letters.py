@@ -113,6 +113,12 @@ def test_headers_are_given_up_before_the_value() -> None:
     assert readable(letter)["sla-detail"] == "not JSON at byte 4"
 
 
+def test_a_huge_key_leaves_room_for_the_value() -> None:
+    key, value, _ = buried(b"k" * 900_000, b"v" * 900_000, [])
+    assert len(value) > 700_000
+    assert len(key) > 200_000
+
+
 def test_what_is_no_dead_letter_is_not_sent_anywhere() -> None:
     with pytest.raises(NotWhole, match="no origin"):
         redrive(b"T-1", b"{}", [("sla-reason", b"not_json")])

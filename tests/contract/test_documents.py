@@ -94,7 +94,7 @@ def test_a_signal_has_exactly_the_published_fields(kind: Any) -> None:
         product=None,
         region="AU",
         target="" if kind == "retracted" else "1bd",
-        target_ms=None,
+        target_ms=1_800_000,
         started_at=1_778_659_200_001,
         due=1_778_666_400_000,
         spent_ms=7_199_999,
@@ -120,6 +120,9 @@ def test_a_signal_has_exactly_the_published_fields(kind: Any) -> None:
         assert list(body[inner]) == list(DOCUMENTS["sla-signals"]["properties"][inner]["properties"])
     assert body["spent_seconds"] == 7199.999
     assert b'"bengaluru":1}' in value  # whole seconds have no fraction
+    assert b'"target_seconds":1800,' in value
+    assert body["target"] == (None if kind == "retracted" else "1bd")
+    assert body["calendar"]["name"] == (None if kind == "retracted" else "24x5")
     assert body["detected_at"] == "2026-05-13T10:00:00.007Z"
     said = dict(headers)
     assert key == said["ce_subject"] == "Ж-1".encode()

@@ -194,11 +194,20 @@ def test_an_empty_text_clears_like_null_and_at_creation_says_nothing() -> None:
     bare = {name: value for name, value in CREATED.items() if name not in ("plan", "assigned_to")}
     first = heard(bare, topic="created")
     assert heard({**bare, "plan": None, "assigned_to": ""}, topic="created") == first
+    assert heard({**bare, "plan": None}, topic="created") == first
 
 
 def test_a_field_that_was_cleared_is_not_one_that_did_not_change() -> None:
     without = {name: value for name, value in UPDATED.items() if name != "assigned_to"}
     assert heard(without).digest != heard({**without, "assigned_to": None}).digest
+
+
+def test_one_boundary_written_in_two_zones_is_one_content() -> None:
+    def taken(boundary: str) -> Event:
+        return heard({**UPDATED, "handoff": {"acknowledged_by": "bengaluru", "boundary": boundary}})
+
+    assert taken("2026-05-13T07:00:00Z") == taken("2026-05-13T12:30:00.000+05:30")
+    assert taken("2026-05-13T07:00:00Z").digest != taken("2026-05-13T07:00:00.001Z").digest
 
 
 def test_a_briefing_is_kept_as_compact_json_and_null_withdraws_it() -> None:
@@ -410,6 +419,11 @@ def test_an_envelope_without_data_or_with_hidden_depth_is_refused() -> None:
     hidden = base64.b64encode(b'{"x":' + b"[" * 90_000).decode()
     refused(heard({**empty, "data_base64": hidden}), "too_deep")
     refused(heard({**empty, "data_base64": base64.b64encode(b"\xff{}").decode()}), "not_utf8")
+
+
+def test_a_bare_event_may_have_a_field_called_specversion() -> None:
+    assert heard({**UPDATED, "specversion": "7"}) == heard(UPDATED)
+    refused(heard({**UPDATED, "specversion": "7", "severity": "L9"}), "wrong_schema")
 
 
 def test_headers_that_are_no_cloudevent_are_refused() -> None:

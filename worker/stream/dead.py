@@ -113,9 +113,7 @@ def encode_dead(
         (received_header, b"%d" % timestamp_ms),
         (redrives_header, b"%d" % redrives),
     ]
-    told: list[tuple[str, bytes | None]] = [
-        ("sla-detail", detail[:_MAX_DETAIL].encode("utf-8", "backslashreplace")[:_MAX_DETAIL])
-    ]
+    told: list[tuple[str, bytes | None]] = [("sla-detail", detail.encode("ascii", "backslashreplace")[:_MAX_DETAIL])]
     left = room - _PER_RECORD - _size(said) - len(key or b"") - len(value or b"")
     if _size(told) + _size(own) <= left:
         return key, value, said + told + own
