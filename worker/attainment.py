@@ -66,7 +66,7 @@ def _cycles(facts: list[Event], rules: Rules, end: int) -> Iterator[tuple[Timer,
         last |= {(t.metric, t.armed_by): (t, book) for t in book.timers}
         book = step(book, fact, rules)
         last |= {(t.metric, t.armed_by): (t, book) for t in book.past}
-    book = seen_at(book, end + 1)
+    book = seen_at(book, end + 1, rules)
     last |= {(t.metric, t.armed_by): (t, book) for t in (*book.past, *book.timers)}
     yield from ((t, b) for t, b in last.values() if t.target is not None)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
     from worker.sla.calendars import Zones
     from worker.sla.policies import Rules
+    from worker.sla.rota import Rota
 
 DONE, WRONG, MISUSED = 0, 1, 2
 
@@ -54,15 +55,35 @@ def settings_of(environ: Mapping[str, str]) -> Settings:
         raise Misuse(f"the environment has faults\n{error}") from None
 
 
-def rules_of(paths: Sequence[Path], salt: bytes = b"", zones: Zones | None = None) -> Rules:
-    """The rules of files and folders, the shipped presets where none are named; raises Refused with all faults."""
+def rules_of(
+    paths: Sequence[Path], salt: bytes = b"", zones: Zones | None = None, rota: Sequence[Path] = ()
+) -> Rules:
+    """The rules of files and folders, the shipped presets where none are named; raises Refused with all faults.
+
+    `rota`: its files; without one among all of them the shipped rota is in force.
+    """
     from worker.rules import rulebook
     from worker.sla.calendars import zone
 
+    given = list(paths)
+    if not given:
+        given = [file for file in rulebook.files([rulebook.PRESETS]) if not rota or file != rulebook.SHIPPED_ROTA]
     try:
-        return rulebook.load(paths or [rulebook.PRESETS], salt=salt, zones=zones or zone)
+        return rulebook.load([*given, *rota], salt=salt, zones=zones or zone)
     except rulebook.RulesError as error:
         raise Refused(str(error)) from None
+
+
+def rota_of(paths: Sequence[Path]) -> Rota:
+    """The rota of these files, else the shipped one; raises Refused with all faults."""
+    from worker.rules import rulebook
+
+    try:
+        rota = rulebook.load(list(paths) or [rulebook.SHIPPED_ROTA], whole=False).rota
+    except rulebook.RulesError as error:
+        raise Refused(str(error)) from None
+    assert rota is not None  # without one the shipped one is in force
+    return rota
 
 
 def mapping_of(file: Path) -> Any:

@@ -87,8 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
     history_commands.add(commands)
 
-    check = commands.add_parser("check", help="policies and mappings: every fault at once, with file, line and a hint")
+    check = commands.add_parser("check", help="rules files and mappings: every fault at once, with file, line and a hint")
     check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files or folders")
+    check.add_argument("--months", type=int, default=6, metavar="N", help="how far to look for gaps in a rota; default: 6")
     check.add_argument("--json", action="store_true", help="the faults as JSON lines")
     check.set_defaults(command=_check)
 
@@ -105,9 +106,7 @@ def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
     # A setting that is silently ignored is worse than one that is refused.
     if settings.mapping is not None:
         raise Misuse("SLA_MAPPING: the worker reads events of ours; a mapping serves replay and the demo so far")
-    if settings.rota:
-        raise Misuse("SLA_ROTA: there are no handoffs yet, so no rota is read")
-    rules = rules_of(settings.policy, settings.salt)
+    rules = rules_of(settings.policy, settings.salt, rota=settings.rota)
     from worker.stream import app
 
     logging.basicConfig(
@@ -140,7 +139,7 @@ def _replay(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker import replay
 
     settings = settings_of(environ)
-    rules = rules_of(arguments.policy, settings.salt)
+    rules = rules_of(arguments.policy, settings.salt, rota=settings.rota)
     mapping = None if arguments.mapping is None else mapping_of(arguments.mapping)
     for file in arguments.files:
         if not file.is_file():
@@ -168,6 +167,10 @@ def _replay(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    import json
+    from time import time_ns
+
+    from worker import rota_commands
     from worker.rules import checking
 
     del environ
@@ -179,8 +182,18 @@ def _check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         print(checking.as_json(fault) if arguments.json else str(fault))
     for note in checking.notes_of(arguments.files):
         say(f"note: {note}")
-    if found:
-        say(f"{len(found)} fault{'s' if len(found) != 1 else ''}")
+    odd = 0
+    rota = checking.rota_of(arguments.files)
+    if rota is not None:
+        for regular, what in rota_commands.oddities(rota, time_ns() // 1_000_000, arguments.months):
+            odd += regular
+            if not regular:
+                say(f"note: {what}; a holiday's doing")
+            else:
+                print(json.dumps({"rota": what}) if arguments.json else what)
+    if found or odd:
+        faults = f"{len(found)} fault{'s' if len(found) != 1 else ''}"
+        say(faults + (f", and {odd} in the hours of the rota" if odd else ""))
         return WRONG
     say("no faults")
     return DONE

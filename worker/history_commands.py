@@ -1,10 +1,11 @@
-"""Commands about history and time that need no broker: explain, simulate, attainment, calendar."""
+"""Commands about history and time that need no broker: explain, simulate, attainment, calendar, rota."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from worker.calling import (
     Refused,
     history_of,
     instant,
+    rota_of,
     rules_of,
     say,
     settings_of,
@@ -88,7 +90,7 @@ def add(commands: Any) -> None:
     kinds = calendar.add_subparsers(metavar="show|due|spent|freeze")
     picture = kinds.add_parser("show", help="a month as a picture")
     picture.add_argument("name", metavar="NAME", help="24x7, 24x5, weekend, region:ID, or one of the files")
-    picture.add_argument("--month", metavar="YYYY-MM", default=None, help="default: this month")
+    picture.add_argument("--month", type=_month, metavar="YYYY-MM", help="default: this month")
     until = kinds.add_parser("due", help="the due of a target from a start")
     until.add_argument("name", metavar="NAME")
     until.add_argument("--start", type=instant, required=True, metavar="T")
@@ -108,6 +110,31 @@ def add(commands: Any) -> None:
     freeze.add_argument("--years", required=True, metavar="FROM-TO", help="like 2026-2028")
     freeze.set_defaults(command=_calendar_freeze)
 
+    rota = commands.add_parser("rota", help="show: who is on duty when, boundaries and overlaps")
+    rota.set_defaults(parser=rota)
+    shown = rota.add_subparsers(metavar="show").add_parser("show", help="who is on duty when, as a picture")
+    shown.add_argument("--rota", type=Path, metavar="R", help="a rota file; default: SLA_ROTA, else the shipped one")
+    shown.add_argument("--from", dest="first", type=_day, metavar="YYYY-MM-DD", help="default: today")
+    shown.add_argument("--days", type=int, default=7, metavar="N", help="default: 7")
+    shown.add_argument("--month", type=_month, metavar="YYYY-MM", help="a whole month")
+    shown.add_argument("--zone", default="UTC", metavar="ZONE", help="whose days and hours, like Europe/Berlin")
+    shown.add_argument("--json", action="store_true", help="shifts and boundaries as JSON")
+    shown.set_defaults(command=_rota_show)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date; write it like 2026-10-25") from None
+
+
+def _month(text: str) -> date:
+    try:
+        return date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no month; write it like 2026-10") from None
+
 
 def _explain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker import explain
@@ -118,7 +145,7 @@ def _explain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         zone(arguments.zone)
     except UnknownZone as error:
         raise Misuse(f"--zone: {error}") from None
-    rules = rules_of(arguments.policy or settings.policy, settings.salt)
+    rules = rules_of(arguments.policy or settings.policy, settings.salt, rota=settings.rota)
     if arguments.events:
         events, _ = history_of(arguments.events, arguments.mapping, settings)
         found = explain.explained(arguments.ticket, events, rules, arguments.at)
@@ -134,7 +161,7 @@ def _explain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _live(arguments: argparse.Namespace, settings: Settings, rules: Rules) -> Explained | None:
     """The ticket as the running worker has it."""
     import asyncio
-    import time
+    from time import time_ns
 
     from worker import explain
     from worker.stream import lookup
@@ -145,7 +172,7 @@ def _live(arguments: argparse.Namespace, settings: Settings, rules: Rules) -> Ex
         ticket = asyncio.run(lookup.ticket(settings, arguments.ticket))
     except Exception as error:  # noqa: BLE001 - one sentence, whatever the broker said
         raise Refused(f"{settings.kafka.url}: {type(error).__name__}: {error}") from None
-    at = time.time_ns() // 1_000_000 if arguments.at is None else arguments.at
+    at = time_ns() // 1_000_000 if arguments.at is None else arguments.at
     return None if ticket is None else explain.of_ticket(ticket, rules, at)
 
 
@@ -154,11 +181,11 @@ def _simulate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker.sla.calendars import zone, zones_of
 
     settings = settings_of(environ)
-    old = rules_of(arguments.policy, settings.salt)
+    old = rules_of(arguments.policy, settings.salt, rota=settings.rota)
     if arguments.tzdata is not None and not arguments.tzdata.is_dir():
         raise Misuse(f"--tzdata: {arguments.tzdata} is no folder of zones")
     zones = zone if arguments.tzdata is None else zones_of(arguments.tzdata)
-    new = rules_of(arguments.against, settings.salt, zones)
+    new = rules_of(arguments.against, settings.salt, zones, settings.rota)
     events, faults = history_of(arguments.files, arguments.mapping, settings)
     outcome = simulate.compare(events, old, new, until=arguments.until)
     print(json.dumps(simulate.as_json(outcome)) if arguments.json else simulate.as_text(outcome))
@@ -173,7 +200,7 @@ def _attainment(arguments: argparse.Namespace, environ: Mapping[str, str]) -> in
     for name in by:
         if name not in attainment.FIELDS:
             raise Misuse(f"--by: {name} is none of {', '.join(attainment.FIELDS)}")
-    rules = rules_of(arguments.policy, settings.salt)
+    rules = rules_of(arguments.policy, settings.salt, rota=settings.rota)
     events, faults = history_of(arguments.files, arguments.mapping, settings)
     since = -(2**62) if arguments.since is None else arguments.since
     rows = attainment.attainment(events, rules, by, since=since, until=arguments.until)
@@ -195,18 +222,9 @@ def _named(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Any:
 
 
 def _calendar_show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from datetime import UTC, date, datetime
-
     from worker import calendar_commands
 
-    try:
-        first = (
-            datetime.now(tz=UTC).date().replace(day=1)
-            if arguments.month is None
-            else date.fromisoformat(f"{arguments.month}-01")
-        )
-    except ValueError:
-        raise Misuse(f"--month: {arguments.month} is no month; write 2026-10") from None
+    first = arguments.month or datetime.now(tz=UTC).date().replace(day=1)
     print(calendar_commands.month(_named(arguments, environ), first))
     return DONE
 
@@ -228,6 +246,30 @@ def _calendar_due(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
 
 def _calendar_spent(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     print(f"{_named(arguments, environ).spent(arguments.since, arguments.until) / 1000:.3f} s")
+    return DONE
+
+
+def _rota_show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from worker import rota_commands
+    from worker.sla.calendars import UnknownZone, wall_to_utc
+
+    settings = settings_of(environ)
+    if arguments.days < 1:
+        raise Misuse("--days: 1 or more")
+    rota = rota_of([arguments.rota] if arguments.rota else settings.rota)
+    first, days = arguments.first or datetime.now(tz=UTC).date(), arguments.days
+    if arguments.month is not None:
+        first = arguments.month
+        days = ((first + timedelta(days=31)).replace(day=1) - first).days
+    try:
+        since = wall_to_utc(arguments.zone, datetime.combine(first, time()))
+        until = wall_to_utc(arguments.zone, datetime.combine(first + timedelta(days=days), time()))
+    except UnknownZone as error:
+        raise Misuse(f"--zone: {error}") from None
+    if arguments.json:
+        print(rota_commands.as_json(rota, since, until))
+    else:
+        print(rota_commands.picture(rota, first, days, arguments.zone))
     return DONE
 
 

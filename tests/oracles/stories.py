@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.oracles.judging import SALT, rules_for
-from worker.sla.events import Event, Message, Opener, Signal, Tick, hash_address
+from worker.sla.events import Acknowledgement, Event, Message, Opener, Signal, Tick, hash_address
 from worker.sla.history import Book
 from worker.sla.policies import Rules
 from worker.sla.rows import pack, unpack
@@ -62,6 +62,8 @@ def fact(record: dict[str, Any], known_at: int) -> Event:
         more["opened_by"] = Opener(opener["role"], None if address is None else hash_address(address, SALT))
     if (message := record.get("message")) is not None:
         more["message"] = Message(message["role"], message["public"], message.get("office"))
+    if (handoff := record.get("handoff")) is not None:
+        more["handoff"] = Acknowledgement(handoff["acknowledged_by"], instant(handoff["boundary"]))
     if "merged_into" in record:
         more["merged_into"] = record["merged_into"]
     content = json.dumps(record, sort_keys=True).encode()

@@ -65,7 +65,7 @@ def _definition(table: Branch, known: dict[str, Definition]) -> Definition | Non
     if "always" in table.tree:
         return Always()
     if (span := table.branch("two_zone")) is not None:
-        return _two_zone(span)
+        return two_zone(span)
     return weekly(table)
 
 
@@ -78,7 +78,7 @@ def _is_known(table: Branch, kind: str, name: str, known: dict[str, Any]) -> boo
 
 def weekly(table: Branch) -> Weekly | None:
     """Weekly hours in a zone; None, with faults noted, where something is missing."""
-    where = table.parsed("zone", _zone)
+    where = table.parsed("zone", zone_name)
     table.names((*table.tree, "zone", "week"), ("zone", "week"))
     week = table.branch("week")
     if week is None:
@@ -118,7 +118,8 @@ def _working(table: Branch | None) -> dict[str, int]:
     return found
 
 
-def _two_zone(span: Branch) -> TwoZoneSpan | None:
+def two_zone(span: Branch) -> TwoZoneSpan | None:
+    """A span that opens in one zone and closes in another; None, with faults noted, where something is missing."""
     span.names(("opens", "closes"), ("opens", "closes"))
     corners = []
     for name in ("opens", "closes"):
@@ -126,14 +127,15 @@ def _two_zone(span: Branch) -> TwoZoneSpan | None:
         if corner is None:
             return None
         corner.names(("day", "at", "zone"), ("day", "at", "zone"))
-        where, wall = corner.parsed("zone", _zone), corner.parsed("at", wall_ms)
+        where, wall = corner.parsed("zone", zone_name), corner.parsed("at", wall_ms)
         if where is None or wall is None:
             return None
         corners.append(Corner(DAYS.index(corner.choice("day", DAYS, "mon")), wall, where))
     return TwoZoneSpan(corners[0], corners[1])
 
 
-def _zone(name: str) -> str:
+def zone_name(name: str) -> str:
+    """A name of the pinned timezone database; raises ValueError."""
     try:
         zone(name)
     except UnknownZone as error:

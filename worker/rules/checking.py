@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from worker.rules import mapping, rulebook
+from worker.rules import mapping, rota_file, rulebook
 from worker.rules.faults import Fault, Faults, read_yaml
+from worker.sla.rota import Rota
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -37,7 +38,7 @@ def faults_of(paths: Sequence[Path]) -> list[Fault]:
             rules.append(file)
     if rules:
         try:
-            rulebook.load(rules)
+            rulebook.load(rules, whole=False)
         except rulebook.RulesError as error:
             found += error.faults
     return sorted(found, key=lambda fault: (fault.file, fault.line, fault.message))
@@ -55,6 +56,9 @@ def notes_of(paths: Sequence[Path]) -> list[str]:
             notes += (f"{file}: {note}" for note in _of_regions(tree))
         elif kind == "customers":
             notes += (f"{file}: {note}" for note in _of_customers(tree))
+    rota = rota_of(paths)
+    if rota is not None:
+        notes += rota_file.notes_of(rota.roster)
     return notes
 
 
@@ -90,6 +94,19 @@ def _of_customers(tree: Any) -> Iterator[str]:
         for address in partners:
             if not _partner(address):
                 yield f"customer {name}: {address} is not (Employee)_(Company)@(CustomerDomain), as partners' addresses must be"
+
+
+def rota_of(paths: Sequence[Path]) -> Rota | None:
+    """The rota among files and folders, with the regions beside it; None where there is none, or it has faults."""
+    trees = {file: read_yaml(file, Faults(str(file))) for file in _files(paths)}
+    kinds = {file: tree.get("kind") for file, tree in trees.items() if tree is not None}
+    if "rota" not in kinds.values():
+        return None
+    try:
+        beside = [file for file, kind in kinds.items() if kind in ("rota", "regions")]
+        return rulebook.load(beside, whole=False).rota
+    except rulebook.RulesError:
+        return None
 
 
 def as_json(fault: Fault) -> str:

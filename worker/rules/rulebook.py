@@ -1,4 +1,4 @@
-"""Files -> Rules: policies, calendars, regions and customers, checked as a whole.
+"""Files -> Rules: policies, calendars, regions, customers and the rota, checked as a whole.
 
 Every fault of every file is found in one go, with its line and the nearest right name; no fault of a rules file is
 left for a ticket to find.
@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from worker.rules import rota_file
 from worker.rules.amounts import instant
 from worker.rules.calendar_file import SHIPPED, compile_all, definitions, weekly
 from worker.rules.faults import Fault, Faults, read_yaml
 from worker.rules.policy_file import Drafted, draft
 from worker.rules.trees import Branch
-from worker.sla.calendars import Calendar, Definition, Zones, compiled, tzdata_digest, zone
+from worker.sla.calendars import Calendar, Definition, Weekly, Zones, compiled, tzdata_digest, zone
 from worker.sla.events import hash_address
 from worker.sla.policies import ANY_PLAN, IN_REGION, Contact, Customer, Narrowing, Policy, Rules
+from worker.sla.rota import Rota
 
-KINDS = ("policy", "calendars", "regions", "customers", "products")
+KINDS = ("policy", "calendars", "regions", "customers", "products", "rota")
 
 #: Among the products of a weekend rule: every product that the catalogue calls open source.
 OPEN_SOURCE = "free-or-open-source"
@@ -30,6 +33,9 @@ _SUFFIXES = (".yaml", ".yml")
 
 #: The plans of SPEC section 4, as files, with the regions and calendars that they name.
 PRESETS = Path(__file__).parent / "presets"
+
+#: Who is on duty when, where no file says otherwise: the five offices of SPEC section 7.
+SHIPPED_ROTA = PRESETS / "rota.yaml"
 
 
 class RulesError(Exception):
@@ -49,6 +55,9 @@ class _Book:
         self.calendars: dict[str, Definition] = {}
         self.regions: dict[str, str] = {}
         self.region_calendars: dict[str, Calendar] = {}
+        self.hours: dict[str, Weekly] = {}
+        self.offices: list[tuple[str, str, Branch]] = []
+        self.rotas: list[Branch] = []
         self.customers: dict[str, Customer] = {}
         self.products: dict[str, bool] = {}
         self.contents: list[bytes] = []
@@ -76,10 +85,13 @@ class _Book:
             self._customers(top)
         elif kind == "products":
             self._products(top)
+        elif kind == "rota":
+            self.rotas.append(top)
         else:
             faults.unknown(top.line_of("kind"), "kind", kind, KINDS)
 
-    def rules(self) -> Rules:
+    def rules(self, *, whole: bool = True) -> Rules:
+        rota = self._rota()
         calendars = compile_all(self.calendars, self.zones)
         plans: dict[str, list[Policy]] = {}
         for number, (drafted, faults, local) in enumerate(self.drafts):
@@ -100,13 +112,14 @@ class _Book:
             )
             for plan in drafted.plans or (ANY_PLAN,):
                 plans.setdefault(plan, []).append(policy)
-        self._check(plans)
+        self._check(plans, whole=whole)
         found = [fault for faults in self.faults for fault in sorted(faults.found, key=lambda f: f.line)]
         if found:
             raise RulesError(found)
         for versions in plans.values():
             versions.sort(key=lambda p: p.effective_from)
-        digest = hashlib.sha256(b"\1".join([*sorted(self.contents), tzdata_digest().encode()])).hexdigest()[:16]
+        sources = [*sorted(self.contents), tzdata_digest().encode(), b"" if rota is None else rota.digest.encode()]
+        digest = hashlib.sha256(b"\1".join(sources)).hexdigest()[:16]
         every = [policy for versions in plans.values() for policy in versions]
         pauses: dict[str, frozenset[str]] = {}
         for policy in every:
@@ -121,12 +134,28 @@ class _Book:
             customers=self.customers,
             regions=self.regions,
             region_calendars=self.region_calendars,
+            offices={region: office for region, office, _ in self.offices},
+            rota=rota,
             products=frozenset(self.products),
             pauses=pauses,
             resolves=frozenset().union(*(policy.resolves for policy in every)) or frozenset({"resolved", "closed"}),
         )
 
-    def _check(self, plans: dict[str, list[Policy]]) -> None:
+    def _rota(self) -> Rota | None:
+        for extra in self.rotas[1:]:
+            extra.faults.add(1, f"there is another rota: {self.rotas[0].faults.file}", "one rota serves all")
+        if not self.rotas:
+            return None
+        roster = rota_file.draft(self.rotas[0], {**_shipped_hours(), **self.hours})
+        if not roster.offices:
+            return None
+        known = [office.id for office in roster.offices]
+        for region, office, table in self.offices:
+            if office not in known:
+                table.faults.unknown(table.line_of("office"), f"regions.{region}.office", office, known)
+        return Rota(roster, self.zones)
+
+    def _check(self, plans: dict[str, list[Policy]], *, whole: bool) -> None:
         for drafted, faults, _ in self.drafts:
             for plan in drafted.plans or (ANY_PLAN,):
                 same = [p for p in plans[plan] if p.effective_from == drafted.policy.effective_from]
@@ -140,7 +169,7 @@ class _Book:
                 faults.unknown(1, "fallback_region", policy.fallback_region, self.region_calendars)
             if not self.has_regions and any(t.coverage == IN_REGION for t in policy.targets):
                 faults.add(1, "coverage in-region needs a regions file", "give one beside this file")
-        if not self.drafts and self.faults and not any(f.found for f in self.faults):
+        if whole and not self.drafts and self.faults and not any(f.found for f in self.faults):
             self.faults[0].add(1, "no policy among these files", "at least one file of kind policy")
         if self.default_plan is not None and self.default_plan not in plans and self.faults:
             self.faults[0].add(1, f'default_plan "{self.default_plan}" has no policy')
@@ -154,7 +183,11 @@ class _Book:
                 ("zone", "week", "holidays", "working_days", "shifts", "breaks", "aliases", "office", "official_until")
             )
             hours = weekly(table)
+            office = table.text("office")
+            if office is not None:
+                self.offices.append((name, office, table))
             if hours is not None:
+                self.hours[name] = hours
                 self.region_calendars[name] = compiled(f"9-to-5 {name}", hours, self.zones)
             for alias in (name, *table.items("aliases")):
                 if self.regions.setdefault(alias.casefold(), name) != name:
@@ -205,19 +238,33 @@ class _Book:
                 )
 
 
-def load(paths: Sequence[Path], *, salt: bytes = b"", zones: Zones = zone) -> Rules:
-    """The Rules of files and folders, by the pinned timezone database or another; raises RulesError with all faults."""
+def load(paths: Sequence[Path], *, salt: bytes = b"", zones: Zones = zone, whole: bool = True) -> Rules:
+    """The Rules of files and folders, by the pinned timezone database or another; raises RulesError with all faults.
+
+    Without a rota among them the shipped one is in force. `whole` False: it is no fault that no policy is there.
+    """
     book = _Book(salt, zones)
-    for file in _files(paths):
+    for file in files(paths):
         book.read(file)
+    if book.faults and not book.rotas:
+        book.read(SHIPPED_ROTA)
     if not book.faults:
         raise RulesError(
             [Fault(str(path), 1, "no rules files here", "name .yaml files or a folder of them") for path in paths]
         )
-    return book.rules()
+    return book.rules(whole=whole)
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
+@lru_cache(maxsize=1)
+def _shipped_hours() -> dict[str, Weekly]:
+    """The shipped regions, whose holidays an office may borrow by name although other regions are in force."""
+    book = _Book(b"", zone)
+    book.read(PRESETS / "regions.yaml")
+    return book.hours
+
+
+def files(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are, folders as the YAML files in them, by name."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():

@@ -9,7 +9,8 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from worker.sla.history import Book, settled
+from worker.sla.handoffs import Custody, begun
+from worker.sla.history import Book, settled, standing
 from worker.sla.policies import Attributes, Rules
 from worker.sla.timers import Cause, Hole, Moment, State, Timer, rescheduled, target_for
 
@@ -60,6 +61,7 @@ class Fold(msgspec.Struct, frozen=True, array_like=True):
     promises: int
     last: tuple[int, str]
     cycles: tuple[Cycle, ...]
+    custody: Custody | None = None
 
 
 def freeze(book: Book, until: int) -> Fold:
@@ -81,6 +83,7 @@ def freeze(book: Book, until: int) -> Fold:
         promises=book.promises,
         last=book.last,
         cycles=tuple(_cycle(timer, book.attributes) for timer in book.timers),
+        custody=book.custody,
     )
 
 
@@ -105,6 +108,8 @@ def thaw(fold: Fold, rules: Rules) -> Book:
         last=fold.last,
     )
     book.timers = tuple(_timer(cycle, fold, rules) for cycle in fold.cycles)
+    if rules.rota is not None:
+        book.custody = fold.custody or begun(rules.rota, fold.opened_at, standing(book, rules.rota))
     return settled(book)
 
 

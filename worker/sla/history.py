@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from worker.sla import handoffs
 from worker.sla.events import Event
+from worker.sla.handoffs import Custody, Standing
 from worker.sla.policies import Attributes, Rules, Terms
+from worker.sla.rota import Rota
 from worker.sla.timers import METRICS, Timer, Verb, advance, arm, change, reopen, retarget
 
 
@@ -44,6 +48,8 @@ class Book(msgspec.Struct):
     past: tuple[Timer, ...] = ()
     last: tuple[int, str] = (0, "")
     next_at: int | None = None
+    #: who has the ticket; None where the rules have no rota
+    custody: Custody | None = None
 
 
 def order(facts: Sequence[Event]) -> list[Event]:
@@ -109,6 +115,8 @@ def opened(creation: Event, rules: Rules) -> Book:
     )
     if opener is None or opener.role != "agent":
         _customer_wrote(book, creation.event_id, at, known, metrics)
+    if rules.rota is not None:
+        book.custody = handoffs.begun(rules.rota, at, standing(book, rules.rota))
     _inside(book, creation, at, known, rules)
     return settled(book)
 
@@ -120,18 +128,41 @@ def step(book: Book, fact: Event, rules: Rules) -> Book:
     book.last = (at, fact.event_id)
     if book.next_at is not None and book.next_at < at:
         book.timers = tuple(advance(t, at, book.attributes) for t in book.timers)
+    _pass_time(book, rules, at)
     if book.merged_at is None:
         _inside(book, fact, at, fact.known_at, rules)
     return settled(book)
 
 
-def seen_at(book: Book, at: int) -> Book:
+def seen_at(book: Book, at: int, rules: Rules) -> Book:
     """The Book as it looks at an instant at or after its last fact: marks and dues strictly before it have passed."""
     if book.next_at is None or book.next_at >= at:
         return book
     book = copy(book)
     book.timers = tuple(advance(t, at, book.attributes) for t in book.timers)
+    _pass_time(book, rules, at)
     return settled(book)
+
+
+def _pass_time(book: Book, rules: Rules, at: int) -> None:
+    """Shift boundaries that lie before `at`."""
+    custody = book.custody
+    if custody is not None and custody.next_at is not None and custody.next_at <= at:
+        assert rules.rota is not None  # a custody comes from a rota
+        book.custody = handoffs.advance(custody, rules.rota, at)
+
+
+def standing(book: Book, rota: Rota) -> Standing:
+    """What of the ticket decides who has it."""
+    terms = book.terms
+    idle: Literal["", "resolved", "merged", "paused"] = ""
+    if book.merged_at is not None:
+        idle = "merged"
+    elif book.closed_at is not None:
+        idle = "resolved"
+    elif book.status in rota.roster.pauses:
+        idle = "paused"
+    return Standing(terms.critical, idle, terms.home, book.attributes.customer)
 
 
 def tracked(rules: Rules) -> tuple[str, ...]:
@@ -145,6 +176,9 @@ def tracked(rules: Rules) -> tuple[str, ...]:
 
 def _inside(book: Book, fact: Event, at: int, known: int, rules: Rules) -> None:
     """One event's own order: message, handoff, group, assignee, merge, the other fields, then status (SPEC 6)."""
+    rota, before = rules.rota, book.attributes
+    if rota is not None and (fact.handoff is not None or rota.roster.acknowledged_when):
+        _acknowledged(book, fact, at, rota)
     if fact.message is not None and fact.message.public:
         if fact.message.role == "customer":
             _customer_wrote(book, fact.event_id, at, known, tracked(rules))
@@ -159,11 +193,35 @@ def _inside(book: Book, fact: Event, at: int, known: int, rules: Rules) -> None:
     if fact.merged_into is not None:
         book.merged_at = at
         _each(book, "merge", at, known)
+        _reconsidered(book, at, rota)
         return
     if fact.event_id != book.created_by:
         _reattributed(book, fact, at, known, rules)
     if fact.status is not UNSET:
         _status(book, fact.status, at, known, tracked(rules))
+    if fact.status is not UNSET or book.attributes is not before or fact.created:
+        _reconsidered(book, at, rota)
+
+
+def _acknowledged(book: Book, fact: Event, at: int, rota: Rota) -> None:
+    """An explicit acknowledgement, and what the rota lets count as one (SPEC 7, Acknowledged), in an event's own order."""
+    custody, accepts = book.custody, rota.roster.acknowledged_when
+    assert custody is not None  # there is a rota
+    message = fact.message
+    if message is not None and message.role == "agent" and message.office is not None and "message" in accepts:
+        custody = handoffs.acknowledged(custody, rota, at, fact.event_id, message.office)
+    if fact.handoff is not None:
+        said = fact.handoff
+        custody = handoffs.acknowledged(custody, rota, at, fact.event_id, said.acknowledged_by, said.boundary)
+    group = fact.assigned_group
+    if isinstance(group, str) and "assigned_group" in accepts and group in rota.roster.groups:
+        custody = handoffs.acknowledged(custody, rota, at, fact.event_id, rota.roster.groups[group])
+    book.custody = custody
+
+
+def _reconsidered(book: Book, at: int, rota: Rota | None) -> None:
+    if rota is not None and book.custody is not None:
+        book.custody = handoffs.reconsidered(book.custody, rota, at, standing(book, rota))
 
 
 def _customer_wrote(book: Book, event_id: str, at: int, known: int, metrics: tuple[str, ...]) -> None:
@@ -279,11 +337,14 @@ def _paused_if(timer: Timer, book: Book, at: int, known: int) -> Timer:
 
 
 def settled(book: Book) -> Book:
-    """`book` with its `next_at`: the earliest mark or unbreached due of its timers."""
+    """`book` with its `next_at`: the earliest mark or unbreached due of its timers, or boundary of its custody."""
     at: int | None = None
     for timer in book.timers:
         if timer.next_at is not None and (at is None or timer.next_at < at):
             at = timer.next_at
+    custody = book.custody
+    if custody is not None and custody.next_at is not None and (at is None or custody.next_at < at):
+        at = custody.next_at
     book.next_at = at
     return book
 

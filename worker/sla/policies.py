@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from worker.sla.calendars import Calendar
+from worker.sla.rota import Rota
 
 Reading = Literal["open_time", "same_time", "end_of_day"]
 PlanReason = Literal["ticket", "customer", "default", "not_a_named_contact", "none"]
@@ -157,6 +158,10 @@ class Terms(msgspec.Struct, frozen=True):
     policy_version: str
     handoffs: bool
     reasons: tuple[str, ...]
+    #: Handed over warm at shift boundaries: a plan with handoffs, and a severity that the rota calls critical (SPEC 7).
+    critical: bool = False
+    #: The home office of the ticket's region; None where no region names one.
+    home: str | None = None
 
 
 class Attributes(msgspec.Struct, frozen=True):
@@ -190,6 +195,10 @@ class Rules(msgspec.Struct, frozen=True):
     customers: dict[str, Customer] = {}
     regions: dict[str, str] = {}
     region_calendars: dict[str, Calendar] = {}
+    #: region id -> its home office (SPEC 7)
+    offices: dict[str, str] = {}
+    #: who is on duty when; None: tickets have no owner and nothing is handed over
+    rota: Rota | None = None
     products: frozenset[str] = frozenset()
     pauses: dict[str, frozenset[str]] = {}
     resolves: frozenset[str] = frozenset({"resolved", "closed"})
@@ -218,7 +227,7 @@ class Rules(msgspec.Struct, frozen=True):
         if found is None:
             if len(self.remembered) > 50_000:
                 self.remembered.clear()
-            found = self._judge(policy, applied, reason, counted, attributes)
+            found = self._owned(self._judge(policy, applied, reason, counted, attributes), attributes)
             self.remembered[key] = found
         return found
 
@@ -266,6 +275,27 @@ class Rules(msgspec.Struct, frozen=True):
         policy = self._version(plan if plan is not None else self.default_plan, who.opened_at)
         return policy is not None and policy.named_contacts
 
+    def _owned(self, terms: Terms, who: Attributes) -> Terms:
+        """The terms with what the rota says of them: critical or not, and the home office."""
+        if self.rota is None:
+            return terms
+        region = self._region(who)
+        return msgspec.structs.replace(
+            terms,
+            critical=terms.handoffs and terms.severity in self.rota.roster.severities,
+            home=None if region is None else self.offices.get(region),
+        )
+
+    def _region(self, who: Attributes) -> str | None:
+        """The region of the ticket, else of its customer; None where neither names a known one."""
+        asked = self._asked_region(who)
+        return None if asked is None else self.regions.get(asked.casefold())
+
+    def _asked_region(self, who: Attributes) -> str | None:
+        if who.region is None and who.customer is not None and who.customer in self.customers:
+            return self.customers[who.customer].region
+        return who.region
+
     def _judge(
         self,
         policy: Policy | None,
@@ -306,12 +336,9 @@ class Rules(msgspec.Struct, frozen=True):
     ) -> Calendar | None:
         coverage = rule.coverage
         if coverage == IN_REGION:
-            asked = who.region
-            if asked is None and who.customer is not None and who.customer in self.customers:
-                asked = self.customers[who.customer].region
-            region = self.regions.get(asked.casefold()) if asked is not None else None
+            region = self._region(who)
             if region is None or region not in self.region_calendars:
-                reasons.append("unknown_region" if asked is not None else "no_region")
+                reasons.append("unknown_region" if self._asked_region(who) is not None else "no_region")
                 region = policy.fallback_region
             return self.region_calendars.get(region) if region is not None else None
         for narrowing in policy.narrowings:

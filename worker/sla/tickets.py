@@ -107,7 +107,7 @@ def _waiting(facts: tuple[Event, ...], rules: Rules, at: int) -> tuple[Event, ..
 def view(ticket: Ticket, rules: Rules, at: int) -> Book | None:
     """What the facts say as of `at` (UTC ms): for boards, proofs and tests; nothing decides from it."""
     book = _read(ticket, rules, at).book
-    return None if book is None else seen_at(book, at)
+    return None if book is None else seen_at(book, at, rules)
 
 
 def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
@@ -145,7 +145,7 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
             break
     if _beyond_horizon(ticket, event, rules):
         return Outcome(ticket, wake_at=_wake(ticket, rules), counts=("beyond_horizon",), changed=False)
-    said = _owing(ticket, event.known_at)
+    said = _owing(ticket, event.known_at, rules)
     book = ticket.book
     if book is not None and not counts and not event.created and book.last < (event.occurred_at, event_id):
         facts = (*facts, event)
@@ -241,7 +241,7 @@ def _one_of(old: Event, new: Event) -> tuple[Event, str]:
     return (new if new.digest < old.digest else old), "conflicting_content"
 
 
-def _owing(ticket: Ticket, known: int) -> Record:
+def _owing(ticket: Ticket, known: int, rules: Rules) -> Record:
     """Marks that were reached before `known` on what was known then stay owed, whatever the new evidence says.
 
     What is owed for an instant at or after `known` is taken back: the evidence was on the bus by then, only the
@@ -252,9 +252,9 @@ def _owing(ticket: Ticket, known: int) -> Record:
         said = replace(said, warned=tuple(w for w in said.warned if w.owed is None or w.at < known))
     if book is None:
         return said
-    book = seen_at(book, known)
+    book = seen_at(book, known, rules)
     fresh = [
-        Warned(t.metric, t.armed_by, m.mark.text, m.at, warning(ticket.ticket_id, book, t, m))
+        Warned(t.metric, t.armed_by, m.mark.text, m.at, warning(ticket.ticket_id, book, t, m, rules.rota))
         for t in (*book.past, *book.timers)
         for m in t.reached
         if m.mark is not None and m.at < known and not was_warned(said.warned, t, m.mark)
@@ -270,8 +270,8 @@ def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
         left = replace(ticket, facts=kept)
         return Outcome(left, (), _wake(left, rules), dropped, bool(dropped)) if kept else Outcome(None, counts=dropped)
     ended = book.merged_at if book.merged_at is not None else book.closed_at
-    now = seen_at(book, tick.at)
-    speech = Speech(ticket.ticket_id, ticket.said, book, tick)
+    now = seen_at(book, tick.at, rules)
+    speech = Speech(ticket.ticket_id, ticket.said, now, tick, rules.rota)
     speech.retract(now)
     for timer in (*now.past, *now.timers):
         speech.warn(timer)

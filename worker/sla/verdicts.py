@@ -13,8 +13,10 @@ import msgspec
 from msgspec.structs import replace
 
 from worker.sla.events import Signal, Tick
+from worker.sla.handoffs import Custody, Handoff, missed_before, owner_at, owners
 from worker.sla.history import Book
 from worker.sla.policies import Mark
+from worker.sla.rota import Rota
 from worker.sla.timers import Moment, Timer
 
 
@@ -86,8 +88,8 @@ def borne_out(book: Book, old: Breached) -> bool:
 class Speech:
     """What one tick says: the difference between the facts and what was said before."""
 
-    def __init__(self, ticket_id: str, record: Record, book: Book, tick: Tick) -> None:
-        self.ticket_id, self.record, self.book, self.tick = ticket_id, record, book, tick
+    def __init__(self, ticket_id: str, record: Record, book: Book, tick: Tick, rota: Rota | None) -> None:
+        self.ticket_id, self.record, self.book, self.tick, self.rota = ticket_id, record, book, tick, rota
         self.warned, self.breached = list(record.warned), list(record.breached)
         self.heard: list[tuple[int, Signal]] = []
         self.historic = 0
@@ -102,7 +104,7 @@ class Speech:
                 continue  # facts may lie ahead of the clock: one source was read further than the other
             if not was_warned(self.warned, timer, moment.mark):
                 self.warned.append(Warned(timer.metric, timer.armed_by, moment.mark.text, moment.at))
-                self._send(warning(self.ticket_id, self.book, timer, moment), moment.at)
+                self._send(warning(self.ticket_id, self.book, timer, moment, self.rota), moment.at)
 
     def warn_owed(self) -> None:
         """Debts are paid as they were incurred: with what was known at the mark."""
@@ -123,7 +125,7 @@ class Speech:
         if self.record.rejudged_at is not None and moment.due < self.record.rejudged_at:
             moment = replace(moment, cause="policy_changed")
         again = self._retracted((timer.metric, timer.armed_by, moment.due))
-        said = _signal("breached", self.ticket_id, self.book, timer, moment, again)
+        said = _signal("breached", self.ticket_id, self.book, timer, moment, again, self.rota)
         self.breached.append(
             Breached(
                 timer.metric,
@@ -189,12 +191,14 @@ def _timer(book: Book, metric: str, armed_by: str) -> Timer | None:
     return None
 
 
-def warning(ticket_id: str, book: Book, timer: Timer, moment: Moment) -> Signal:
+def warning(ticket_id: str, book: Book, timer: Timer, moment: Moment, rota: Rota | None) -> Signal:
     """The signal of a reached mark."""
-    return _signal("warned", ticket_id, book, timer, moment, 0)
+    return _signal("warned", ticket_id, book, timer, moment, 0, rota)
 
 
-def _signal(kind: str, ticket_id: str, book: Book, timer: Timer, moment: Moment, again: int) -> Signal:
+def _signal(
+    kind: str, ticket_id: str, book: Book, timer: Timer, moment: Moment, again: int, rota: Rota | None
+) -> Signal:
     """What is said of a mark or a breach; `again`: how often this breach was taken back before."""
     target, terms, who = moment.target, moment.terms, moment.attributes
     holes = tuple((since, until) for since, until, _ in moment.holes)
@@ -204,6 +208,7 @@ def _signal(kind: str, ticket_id: str, book: Book, timer: Timer, moment: Moment,
         if holes
         else calendar.spent(moment.started, moment.at)
     )
+    owner, seconds, missed = _held(ticket_id, book.custody, rota, moment, spent)
     amount = target.amount
     mark = "" if moment.mark is None else moment.mark.text
     return Signal(
@@ -227,9 +232,9 @@ def _signal(kind: str, ticket_id: str, book: Book, timer: Timer, moment: Moment,
         due=moment.due,
         spent_ms=spent,
         holes=moment.holes,
-        owner=None,
-        seconds_by_office={},
-        handoff_missed=None,
+        owner=owner,
+        seconds_by_office=seconds,
+        handoff_missed=missed,
         cause=moment.cause,
         time_source=book.time_source,  # type: ignore[arg-type]
         policy_name=terms.policy_name,
@@ -240,6 +245,35 @@ def _signal(kind: str, ticket_id: str, book: Book, timer: Timer, moment: Moment,
         retracts=None,
         event_id=timer.armed_by,
     )
+
+
+def _held(
+    ticket_id: str, custody: Custody | None, rota: Rota | None, moment: Moment, spent: int
+) -> tuple[str | None, dict[str, float], str | None]:
+    """Who had the ticket at the mark or due, the covered seconds of each owner until then, the missed handoff behind it."""
+    if custody is None or rota is None:
+        return None, {}, None
+    owner = owner_at(custody, rota, moment.at)
+    pieces = list(owners(custody, rota, moment.started, moment.at))
+    if len({who for _, _, who in pieces}) == 1:
+        by_office = {pieces[0][2]: spent}
+    else:
+        holes = tuple((since, until) for since, until, _ in moment.holes)
+        by_office = {}
+        for since, until, who in pieces:
+            by_office[who] = by_office.get(who, 0) + moment.target.calendar.spent_with_holes(since, until, holes)
+    missed = None if moment.mark is not None else missed_before(custody, moment.due)
+    return (
+        owner,
+        {who: ms / 1000 for who, ms in by_office.items() if ms},
+        None if missed is None else handoff_identity(ticket_id, missed, "missed", 0),
+    )
+
+
+def handoff_identity(ticket_id: str, handoff: Handoff, kind: str, retracted: int) -> str:
+    """The deterministic id of a handoff's signal: 32 hex digits of SHA-256 (SPEC 8)."""
+    parts = (ticket_id, handoff.outgoing, str(handoff.boundary), kind, str(handoff.number), str(retracted))
+    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _published(mark: Mark | None) -> dict[str, float] | None:
