@@ -98,7 +98,12 @@ def _oddity(rota: Rota, boundary: Boundary) -> str:
     if boundary.incoming in (None, STANDARD_TEAM):
         shift = rota.shift(STANDARD_TEAM, boundary.at)
         opens = None if shift is None else shift.closes - rota.roster.lead_ms
-        nobody = "nobody opens again" if opens is None else f"nobody until {_utc(opens)}"
+        if opens is None:
+            nobody = "nobody opens again"
+        elif opens == boundary.at:
+            nobody = "the next shift opens only then"
+        else:
+            nobody = f"nobody until {_utc(opens)}"
         return f"gap: {boundary.outgoing} closes at {at}, {nobody}; the standard team bridges it"
     overlap = _length(boundary.at - boundary.overlap_from)
     lead = _length(rota.roster.lead_ms)

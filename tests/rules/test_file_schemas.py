@@ -19,7 +19,6 @@ SCHEMAS = {
     file.name.removesuffix(".schema.json"): jsonschema_rs.Draft202012Validator(json.loads(file.read_text()))
     for file in Path("schemas/files").glob("*.schema.json")
 }
-KNOWN = [file for file in FILES if file.stem != "rota"]
 
 
 def tree_of(file: Path) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def tree_of(file: Path) -> dict[str, Any]:
     return json.loads(json.dumps(tree, default=lambda value: value.isoformat().replace("+00:00", "Z")))
 
 
-@pytest.mark.parametrize("file", KNOWN, ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_the_shipped_files_are_what_their_schemas_say(file: Path) -> None:
     tree = tree_of(file)
     SCHEMAS[tree["kind"]].validate(tree)
@@ -66,3 +65,24 @@ def test_what_the_schema_refuses_the_loader_refuses(name: str, tmp_path: Path) -
         assert loaded == valid, body
         refused += not valid
     assert refused >= 8
+
+
+def test_what_the_schema_of_rotas_refuses_the_loader_refuses(tmp_path: Path) -> None:
+    tree = tree_of(rulebook.SHIPPED_ROTA)
+    tree["groups"] = {"emea-support": "amsterdam"}
+    tree["acknowledged_when"] = ["message"]
+    tree["pauses"] = ["waiting"]
+    times = {"from": "2026-05-16T10:00:00Z", "until": "2026-05-16T12:00:00Z", "booked_at": "2026-01-05T10:00:00Z"}
+    tree["standby"] = [{"customer": "acme", "confirmed": True, **times}]
+    refused = 0
+    for body in broken(tree):
+        (tmp_path / "rota.yaml").write_text(json.dumps(body))
+        valid = SCHEMAS["rota"].is_valid(body)
+        try:
+            rulebook.load([tmp_path], whole=False)
+            loaded = True
+        except rulebook.RulesError:
+            loaded = False
+        assert loaded == valid, body
+        refused += not valid
+    assert refused >= 30

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from worker.rules import closures
 from worker.rules.amounts import day, window
 from worker.rules.trees import Branch
 from worker.sla.calendars import (
@@ -30,7 +32,8 @@ from worker.sla.calendars import (
 SHIPPED: dict[str, Definition] = {"24x7": Always(), "weekend": WEEKEND, "24x5": Difference(Always(), WEEKEND)}
 
 _KINDS = ("always", "two_zone", "union", "intersection", "difference")
-_WEEKLY = ("zone", "week", "holidays", "shifts", "breaks", "working_days")
+#: What weekly hours may have, in a calendar, a region or an office.
+WEEKLY = ("zone", "week", "holidays", "closures", "shifts", "breaks", "working_days")
 
 
 def definitions(tables: Branch | None) -> dict[str, Definition]:
@@ -52,7 +55,7 @@ def compile_all(found: dict[str, Definition], zones: Zones) -> dict[str, Calenda
 
 
 def _definition(table: Branch, known: dict[str, Definition]) -> Definition | None:
-    table.names((*_WEEKLY, *_KINDS))
+    table.names((*WEEKLY, *_KINDS))
     for kind in ("union", "intersection", "difference"):
         if kind in table.tree:
             parts = [known[n] for n in table.items(kind) if _is_known(table, kind, n, known)]
@@ -87,14 +90,31 @@ def weekly(table: Branch) -> Weekly | None:
     hours = tuple(tuple(week.all_parsed(name, window)) for name in DAYS)
     if where is None:
         return None
+    closed, cut = _closures(table, where)
+    breaks = _dated(table.branch("breaks"))
     return Weekly(
         where,
         hours,
-        frozenset(table.all_parsed("holidays", day)),
+        frozenset(table.all_parsed("holidays", day)) | closed,
         _dated(table.branch("shifts")),
-        _dated(table.branch("breaks")),
+        {date: tuple(sorted((*breaks.get(date, ()), *cut.get(date, ())))) for date in (*breaks, *cut)},
         _working(table.branch("working_days")),
     )
+
+
+def _closures(table: Branch, where: str) -> tuple[frozenset[str], dict[str, tuple[Window, ...]]]:
+    """What the iCal files named here close; their paths are relative to the file that names them."""
+    closed: frozenset[str] = frozenset()
+    cut: dict[str, tuple[Window, ...]] = {}
+    for name in table.items("closures"):
+        try:
+            dates, spans = closures.read(Path(table.faults.file).parent / name, where)
+        except closures.NoClosures as error:
+            table.wrong("closures", str(error))
+            continue
+        closed |= dates
+        cut = {date: (*cut.get(date, ()), *spans.get(date, ())) for date in (*cut, *spans)}
+    return closed, cut
 
 
 def _dated(table: Branch | None) -> dict[str, tuple[Window, ...]]:

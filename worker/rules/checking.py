@@ -66,7 +66,8 @@ def _of_policy(tree: Any) -> Iterator[str]:
     least = tree.get("weekend_min_severity")
     if least is not None:
         which = "L1 runs" if least == "L1" else f"L1 to {least} run"
-        yield f"{which} round the clock, the other severities pause at weekends (weekend_min_severity: {least})"
+        others = "" if least == "L4" else ", the other severities pause at weekends"
+        yield f"{which} round the clock{others} (weekend_min_severity: {least})"
     if not tree.get("targets"):
         yield "it has hours and no targets: set them, or its tickets have no timer"
 

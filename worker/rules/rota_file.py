@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from worker.rules.amounts import amount, instant
-from worker.rules.calendar_file import two_zone, weekly, zone_name
+from worker.rules.calendar_file import WEEKLY, two_zone, weekly, zone_name
 from worker.rules.trees import Branch
 from worker.sla.calendars import TwoZoneSpan, Weekly
 from worker.sla.policies import SEVERITIES
@@ -15,7 +15,7 @@ TOP = (
     "kind", "name", "about", "lead", "escalate_after", "handoff_severities", "offices", "weekend", "teams", "groups",
     "acknowledged_when", "pauses", "standby",
 )  # fmt: skip
-_OFFICE = ("zone", "week", "holidays", "holidays_of", "shifts", "breaks", "working_days", "official_until")
+_OFFICE = (*WEEKLY, "holidays_of", "official_until")
 _ACKNOWLEDGES = ("assigned_group", "message")
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from worker.rules import rota_file
 from worker.rules.amounts import instant
-from worker.rules.calendar_file import SHIPPED, compile_all, definitions, weekly
+from worker.rules.calendar_file import SHIPPED, WEEKLY, compile_all, definitions, weekly
 from worker.rules.faults import Fault, Faults, read_yaml
 from worker.rules.policy_file import Drafted, draft
 from worker.rules.trees import Branch
@@ -118,7 +118,9 @@ class _Book:
             raise RulesError(found)
         for versions in plans.values():
             versions.sort(key=lambda p: p.effective_from)
-        sources = [*sorted(self.contents), tzdata_digest().encode(), b"" if rota is None else rota.digest.encode()]
+        compiled_from = sorted(c.digest for c in (*calendars.values(), *self.region_calendars.values()))
+        digests = [tzdata_digest(), *compiled_from, "" if rota is None else rota.digest]
+        sources = [*sorted(self.contents), *(digest.encode() for digest in digests)]
         digest = hashlib.sha256(b"\1".join(sources)).hexdigest()[:16]
         every = [policy for versions in plans.values() for policy in versions]
         pauses: dict[str, frozenset[str]] = {}
@@ -180,7 +182,7 @@ class _Book:
         tables = top.branch("regions")
         for name, table in tables.branches() if tables is not None else ():
             table.names(
-                ("zone", "week", "holidays", "working_days", "shifts", "breaks", "aliases", "office", "official_until")
+                (*WEEKLY, "aliases", "office", "official_until")
             )
             hours = weekly(table)
             office = table.text("office")

@@ -31,6 +31,13 @@ DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1)
 _FIRST_YEAR, _LAST_YEAR = 1990, 2200
 
+#: How far a due may lie from its start; a calendar that does not open within it never does.
+_FARTHEST_YEARS = 40
+_FARTHEST = _FARTHEST_YEARS * 366 * DAY_MS
+
+#: Beyond the years compiled, so that what begins outside them is seen whole; a two-zone span lasts up to two weeks.
+_MARGIN = 24 * DAY_MS
+
 
 class UnknownZone(ValueError):
     """No zone of this name in the pinned timezone database; names are IANA's, as in Europe/Berlin."""
@@ -219,7 +226,8 @@ class Calendar:
     def due(self, start: int, amount: int) -> int | None:
         """The first instant by which `amount` covered ms have passed since `start`; it stays on a close.
 
-        Amount 0: the first covered instant at or after `start`. None: the calendar does not open that often again.
+        Amount 0: the first covered instant at or after `start`. None: the calendar does not open that often again
+        within 40 years.
         """
         if self._always:
             return start + amount
@@ -234,8 +242,8 @@ class Calendar:
             if index >= 0:
                 at = self._opens[index] + target - self._covered[index]
                 if at <= self._closes[index]:
-                    return at
-            if not self._grow_later():
+                    return at if at - start <= _FARTHEST else None
+            if not self._grow_later(start):
                 return None
 
     def due_with_holes(self, start: int, amount: int, holes: Iterable[Window]) -> int | None:
@@ -279,13 +287,15 @@ class Calendar:
             if amount <= 0:
                 index = bisect_left(self._opens, start) - 1
                 if index >= 0:
-                    return min(start, self._closes[index])
+                    at = min(start, self._closes[index])
+                    return at if start - at <= _FARTHEST else None
             else:
                 target = self._until(start) - amount
                 if target >= 0 and self._opens:
                     index = bisect_right(self._covered, target) - 1
-                    return self._opens[index] + target - self._covered[index]
-            if not self._grow_earlier():
+                    at = self._opens[index] + target - self._covered[index]
+                    return at if start - at <= _FARTHEST else None
+            if not self._grow_earlier(start):
                 return None
 
     def windows(self, since: int, until: int) -> list[Window]:
@@ -372,8 +382,9 @@ class Calendar:
         while True:
             index = bisect_right(self._closes, at)
             if index < len(self._opens):
-                return max(at, self._opens[index])
-            if not self._grow_later():
+                opens = max(at, self._opens[index])
+                return opens if opens - at <= _FARTHEST else None
+            if not self._grow_later(at):
                 return None
 
     def _reach(self, at: int) -> None:
@@ -387,16 +398,16 @@ class Calendar:
         else:
             self._grow(first - 1 if at < low else first, last + 1 if at >= high else last)
 
-    def _grow_later(self) -> bool:
+    def _grow_later(self, start: int) -> bool:
         first, last = self._years
-        if last >= _LAST_YEAR:
+        if last >= min(_LAST_YEAR, _year(start) + _FARTHEST_YEARS + 2):
             return False
         self._grow(first, min(last + max(4, last - first), _LAST_YEAR))
         return True
 
-    def _grow_earlier(self) -> bool:
+    def _grow_earlier(self, start: int) -> bool:
         first, last = self._years
-        if first <= _FIRST_YEAR:
+        if first <= max(_FIRST_YEAR, _year(start) - _FARTHEST_YEARS - 2):
             return False
         self._grow(max(first - max(4, last - first), _FIRST_YEAR), last)
         return True
@@ -405,7 +416,8 @@ class Calendar:
         """Compile the years [first, last); sums start anew, so they are never kept outside."""
         first, last = max(first, _FIRST_YEAR), min(last, _LAST_YEAR)
         since, until = _new_year(first), _new_year(last)
-        windows = merged(_windows(self.definition, first, last, self.zones))
+        whole = _windows(self.definition, since - _MARGIN, until + _MARGIN, self.zones)
+        windows = [(max(opens, since), min(closes, until)) for opens, closes in whole if opens < until and since < closes]
         covered, total = [], 0
         for opens, closes in windows:
             covered.append(total)
@@ -437,9 +449,8 @@ def merged(windows: Iterable[Window]) -> list[Window]:
     return found
 
 
-def _windows(definition: Definition, first: int, last: int, zones: Zones) -> list[Window]:
-    """The merged windows of a definition in the years [first, last), with a margin of days at both ends."""
-    since, until = _new_year(first) - 8 * DAY_MS, _new_year(last) + 8 * DAY_MS
+def _windows(definition: Definition, since: int, until: int, zones: Zones) -> list[Window]:
+    """The merged windows of a definition in [since, until); those at its ends may be cut, or missing."""
     match definition:
         case Always():
             return [(since, until)]
@@ -448,14 +459,14 @@ def _windows(definition: Definition, first: int, last: int, zones: Zones) -> lis
         case TwoZoneSpan():
             return merged(_spans(definition, since, until, zones))
         case Union(parts):
-            return merged(w for part in parts for w in _windows(part, first, last, zones))
+            return merged(w for part in parts for w in _windows(part, since, until, zones))
         case Intersection(parts):
-            common = _windows(parts[0], first, last, zones)
+            common = _windows(parts[0], since, until, zones)
             for part in parts[1:]:
-                common = list(_common(common, _windows(part, first, last, zones)))
+                common = list(_common(common, _windows(part, since, until, zones)))
             return common
         case Difference(whole, less):
-            return list(_less(_windows(whole, first, last, zones), _windows(less, first, last, zones)))
+            return list(_less(_windows(whole, since, until, zones), _windows(less, since, until, zones)))
 
 
 def _weekly(weekly: Weekly, since: int, until: int, zones: Zones) -> Iterator[Window]:
