@@ -13,9 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
 
 from worker.local import Kafka, Valkey
 from worker.local.valkey import binary as valkey_binary
+
+# Judging a mutant asks whether a property fails, not for its smallest failure.
+settings.register_profile("quick", phases=[Phase.explicit, Phase.generate], database=None)
+if os.environ.get("SLA_TESTS") == "quick":
+    settings.load_profile("quick")
 
 # What is quick and tells most comes first; what needs a broker comes last. A folder that isn't named comes in between.
 SUITES = ("sla", "rules", "stories", "oracles", "contract", "wire", "*", "shell", "e2e")

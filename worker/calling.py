@@ -55,9 +55,7 @@ def settings_of(environ: Mapping[str, str]) -> Settings:
         raise Misuse(f"the environment has faults\n{error}") from None
 
 
-def rules_of(
-    paths: Sequence[Path], salt: bytes = b"", zones: Zones | None = None, rota: Sequence[Path] = ()
-) -> Rules:
+def rules_of(paths: Sequence[Path], salt: bytes = b"", zones: Zones | None = None, rota: Sequence[Path] = ()) -> Rules:
     """The rules of files and folders, the shipped presets where none are named; raises Refused with all faults.
 
     `rota`: its files; without one among all of them the shipped rota is in force.

@@ -87,9 +87,13 @@ def _parser() -> argparse.ArgumentParser:
 
     history_commands.add(commands)
 
-    check = commands.add_parser("check", help="rules files and mappings: every fault at once, with file, line and a hint")
+    check = commands.add_parser(
+        "check", help="rules files and mappings: every fault at once, with file, line and a hint"
+    )
     check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files or folders")
-    check.add_argument("--months", type=int, default=6, metavar="N", help="how far to look for gaps in a rota; default: 6")
+    check.add_argument(
+        "--months", type=int, default=6, metavar="N", help="how far to look for gaps in a rota; default: 6"
+    )
     check.add_argument("--json", action="store_true", help="the faults as JSON lines")
     check.set_defaults(command=_check)
 

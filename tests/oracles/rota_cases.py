@@ -14,7 +14,7 @@ from worker.sla.calendars import DAYS, Always, Corner, TwoZoneSpan, compiled, wa
 from worker.sla.handoffs import COMPLETED, MISSED, advance, owner_at
 from worker.sla.history import Book, fold
 from worker.sla.policies import ANY_PLAN, Amount, Policy, Rules, TargetRule
-from worker.sla.rota import Booking, Office, Rota, Roster
+from worker.sla.rota import Booking, Office, Roster, Rota
 
 NINE_TO_FIVE = [["09:00", "17:00"]]
 WORKDAYS = dict.fromkeys(("mon", "tue", "wed", "thu", "fri"), NINE_TO_FIVE)

@@ -75,7 +75,9 @@ pause: [waiting]
 
 
 def test_an_office_borrows_the_holidays_of_a_region_and_keeps_its_own(tmp_path: Path) -> None:
-    text = ROTA.replace("    zone: Europe/Berlin\n", '    zone: Europe/Berlin\n    holidays_of: de\n    holidays: ["2026-03-09"]\n')
+    text = ROTA.replace(
+        "    zone: Europe/Berlin\n", '    zone: Europe/Berlin\n    holidays_of: de\n    holidays: ["2026-03-09"]\n'
+    )
     rota = loaded(tmp_path / "rota.yaml", text)
     assert rota.shift("west", instant("2026-05-04T10:00:00Z")) is not None
     assert rota.shift("west", instant("2026-12-25T10:00:00Z")) is None
@@ -113,10 +115,14 @@ def test_gaps_of_the_week_are_wrong_and_those_of_a_holiday_are_noted(tmp_path: P
 
 
 def test_an_overlap_shorter_than_the_lead_is_named(tmp_path: Path) -> None:
-    text = ROTA.replace('zone: Europe/Berlin\n    week: {mon: ["09:00-17:00"]', 'zone: Europe/Berlin\n    week: {mon: ["09:30-17:00"]')
+    text = ROTA.replace(
+        'zone: Europe/Berlin\n    week: {mon: ["09:00-17:00"]', 'zone: Europe/Berlin\n    week: {mon: ["09:30-17:00"]'
+    )
     rota = loaded(tmp_path / "rota.yaml", text.replace("45m", "40m"))
     found = [what for _, what in rota_commands.oddities(rota, instant("2026-05-25T00:00:00Z"), 1)]
-    short = "short overlap: east and west share 30 min before 2026-05-25T08:00Z (Mon 17:00 Asia/Tokyo), the lead is 40 min"
+    short = (
+        "short overlap: east and west share 30 min before 2026-05-25T08:00Z (Mon 17:00 Asia/Tokyo), the lead is 40 min"
+    )
     assert any(what.startswith(short) for what in found), found
 
 
@@ -166,7 +172,9 @@ def test_rota_show_draws_shifts_and_boundaries(capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     assert "  sydney           ############>>................................##\n" in text
     assert "  bengaluru        .......##############>>.........................\n" in text
-    assert "2026-05-13T07:00Z  sydney -> bengaluru: Wed 17:00 / Wed 12:30, proposed Wed 16:15, 3 h 30 min together" in text
+    assert (
+        "2026-05-13T07:00Z  sydney -> bengaluru: Wed 17:00 / Wed 12:30, proposed Wed 16:15, 3 h 30 min together" in text
+    )
     assert main(["rota", "show", "--month", "2026-02", "--zone", "Europe/Berlin"], {}) == 0
     assert capsys.readouterr().out.count("\n2026-02-") == 28
     assert main(["rota", "show", "--from", "2026-05-13", "--days", "1", "--json"], {}) == 0

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.oracles.stories import instant
 from tests.sla.model import Model
@@ -18,7 +25,11 @@ from worker.sla.timers import spent_ms
 
 START = instant("2026-03-05T12:00:00Z")  # a Thursday; New York's clocks go forward on the Sunday
 MINUTE = 60_000
-TARGETS = {"first_response": {"L1": 30, "L2": 150}, "next_response": {"L1": 60, "L2": 240}, "resolution": {"L1": 240, "L2": 600}}
+TARGETS = {
+    "first_response": {"L1": 30, "L2": 150},
+    "next_response": {"L1": 60, "L2": 240},
+    "resolution": {"L1": 240, "L2": 600},
+}
 
 
 def at_minute(minute: int) -> str:
@@ -97,9 +108,7 @@ class TicketMachine(RuleBasedStateMachine):
             if t.target is not None and t.state != "cancelled"
         }
         latest = {watch.metric: watch for watch in model.watches}
-        expected = {
-            (w.metric, w.armed_by): (w.state, len(w.ends)) for w in latest.values() if w.state != "cancelled"
-        }
+        expected = {(w.metric, w.armed_by): (w.state, len(w.ends)) for w in latest.values() if w.state != "cancelled"}
         assert got == expected
         standing = {(m, by, (due - START) // MINUTE) for m, by, due in self.desk.standing()}
         assert standing == {(w.metric, w.armed_by, w.breach) for w in model.watches if w.breach is not None}

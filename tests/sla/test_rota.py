@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from tests.oracles.rota_cases import REGIONS, roster_of, rules_of
+from tests.oracles.rota_cases import REGIONS, roster_of, rules_of, shown
 from tests.oracles.stories import fact, instant
 from worker.sla.calendars import DAY_MS, DAYS
 from worker.sla.handoffs import COMPLETED, MISSED, TRANSITIONS, Handoff, advance, change, owner_at, owners
@@ -94,33 +95,33 @@ def histories(draw: st.DrawFn, rota: Rota) -> list[dict[str, Any]]:
         if draw(st.booleans()):
             boundary = draw(st.sampled_from(coming))
             at = boundary.at + draw(st.sampled_from([-60, -44, -20, -1, 0, 1, 20, 46, 70])) * MINUTE
-            who = draw(st.sampled_from([boundary.incoming, boundary.incoming, boundary.incoming, "standard", "amsterdam", "x"]))
-            more: dict[str, Any] = {"handoff": {"acknowledged_by": who, "boundary": text(boundary.at)}}
+            who = draw(
+                st.sampled_from([boundary.incoming, boundary.incoming, boundary.incoming, "standard", "amsterdam", "x"])
+            )
+            more: dict[str, Any] = {"handoff": {"acknowledged_by": who, "boundary": shown(boundary.at)}}
         else:
             at, more = start + draw(st.integers(-HOUR, 4 * DAY_MS)), draw(what)
-        found.append({"type": "ticket-updated", "event_id": f"e{number + 1}", "ticket_id": "T1", "occurred_at": at} | more)
+        found.append(
+            {"type": "ticket-updated", "event_id": f"e{number + 1}", "ticket_id": "T1", "occurred_at": at} | more
+        )
     return found
-
-
-def text(at: int) -> str:
-    from tests.oracles.rota_cases import shown
-
-    return shown(at)
 
 
 def book_of(rules: Rules, history: list[dict[str, Any]]) -> Book:
     events = {}
     for record in history:
-        one = fact(record | {"occurred_at": text(record["occurred_at"])}, record["occurred_at"])
+        one = fact(record | {"occurred_at": shown(record["occurred_at"])}, record["occurred_at"])
         events.setdefault(one.event_id, one)
     book = fold(list(events.values()), rules)
     assert book is not None
     return book
 
 
-@settings(SOME, max_examples=40)
+@settings(SOME, max_examples=30)
 @given(st.data(), rotas())
-def test_every_ticket_has_one_owner_and_every_crossed_boundary_one_verdict(data: st.DataObject, asked: dict[str, Any]) -> None:
+def test_every_ticket_has_one_owner_and_every_crossed_boundary_one_verdict(
+    data: st.DataObject, asked: dict[str, Any]
+) -> None:
     rules = rules_of(asked)
     rota = rules.rota
     assert rota is not None
@@ -133,7 +134,7 @@ def test_every_ticket_has_one_owner_and_every_crossed_boundary_one_verdict(data:
     pieces = list(owners(custody, rota, start, end))
     assert pieces[0][0] == start
     assert pieces[-1][1] == end
-    for (_, until, who), (since, _, following) in zip(pieces, pieces[1:], strict=False):
+    for (_, until, who), (since, _, following) in pairwise(pieces):
         assert until == since
         assert who != following or rota.stand_in(who, None, since) == who
     for since, until, who in pieces:
@@ -168,7 +169,7 @@ def test_every_ticket_has_one_owner_and_every_crossed_boundary_one_verdict(data:
         assert idle or any(h.boundary == shift.closes for h in standing), (span, shift)
 
 
-@settings(SOME, max_examples=40)
+@settings(SOME, max_examples=30)
 @given(st.data(), rotas())
 def test_custody_is_a_function_of_the_facts(data: st.DataObject, asked: dict[str, Any]) -> None:
     rules = rules_of(asked)
@@ -212,23 +213,39 @@ def played(events: list[dict[str, Any]], at: str, **rota: Any) -> tuple[Any, Rot
     rules = rules_of(rota)
     assert rules.rota is not None
     history = [
-        {"type": "ticket-updated", "ticket_id": "T1", "event_id": f"e{n}", **one, "occurred_at": instant(one["occurred_at"])}
+        {
+            "type": "ticket-updated",
+            "ticket_id": "T1",
+            "event_id": f"e{n}",
+            **one,
+            "occurred_at": instant(one["occurred_at"]),
+        }
         for n, one in enumerate(events)
     ]
-    history[0] = {"severity": "L1", "opened_by": {"role": "customer"}, "region": "au", **history[0], "type": "ticket-created"}
+    history[0] = {
+        "severity": "L1",
+        "opened_by": {"role": "customer"},
+        "region": "au",
+        **history[0],
+        "type": "ticket-created",
+    }
     custody = book_of(rules, history).custody
     assert custody is not None
     return advance(custody, rules.rota, instant(at)), rules.rota
 
 
 def test_a_missed_handoff_escalates_and_then_the_standard_team_may_take_it() -> None:
-    early = {"occurred_at": "2026-05-13T07:44:59.999Z", "handoff": {"acknowledged_by": "standard", "boundary": "2026-05-13T07:00:00Z"}}
+    early = {
+        "occurred_at": "2026-05-13T07:44:59.999Z",
+        "handoff": {"acknowledged_by": "standard", "boundary": "2026-05-13T07:00:00Z"},
+    }
     custody, _ = played([{"occurred_at": "2026-05-13T01:00:00Z"}, early], "2026-05-13T08:00:00Z")
     assert custody.open.state == "escalated"
     assert custody.open.escalated_at == instant("2026-05-13T07:45:00Z")
     assert custody.refused == (("e1", "not_proposed_office"),)
     custody, rota = played(
-        [{"occurred_at": "2026-05-13T01:00:00Z"}, early | {"occurred_at": "2026-05-13T07:45:00Z"}], "2026-05-13T11:00:00Z"
+        [{"occurred_at": "2026-05-13T01:00:00Z"}, early | {"occurred_at": "2026-05-13T07:45:00Z"}],
+        "2026-05-13T11:00:00Z",
     )
     assert custody.past[0].state == "taken_up"
     assert custody.past[0].taken_by == "standard"
@@ -244,7 +261,10 @@ def test_after_a_miss_the_next_boundary_is_that_of_the_office_which_should_have_
         [
             {"occurred_at": "2026-05-13T01:00:00Z"},
             {"occurred_at": "2026-05-13T10:45:00Z", **late},
-            {"occurred_at": "2026-05-13T11:00:00Z", "handoff": {"acknowledged_by": "amsterdam", "boundary": "2026-05-13T11:30:00Z"}},
+            {
+                "occurred_at": "2026-05-13T11:00:00Z",
+                "handoff": {"acknowledged_by": "amsterdam", "boundary": "2026-05-13T11:30:00Z"},
+            },
         ],
         "2026-05-13T12:00:00Z",
     )
@@ -262,7 +282,10 @@ def test_the_chain_ends_when_the_owners_own_shift_opens_again() -> None:
         (instant("2026-05-13T15:00:00Z"), "sao-paulo"),
     ]
     # Sydney opens at 23:00Z, before San Francisco's boundary at 00:00Z: no proposal there, then its own at 07:00Z.
-    assert [h.boundary for h in custody.handoffs][3:] == [instant("2026-05-13T20:00:00Z"), instant("2026-05-14T07:00:00Z")]
+    assert [h.boundary for h in custody.handoffs][3:] == [
+        instant("2026-05-13T20:00:00Z"),
+        instant("2026-05-14T07:00:00Z"),
+    ]
     assert {owner_at(custody, rota, instant(f"2026-05-13T{hour:02}:30:00Z")) for hour in range(1, 24)} == {"sydney"}
 
 

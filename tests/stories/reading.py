@@ -73,7 +73,13 @@ class Story(NamedTuple):
 
     def policy_file(self, policy: dict[str, Any] | None = None) -> str:
         """The story's policy as a file of its own (JSON is YAML)."""
-        body = {"kind": "policy", "name": self.id, "version": "1", "plans": [self.id], "handoffs": self.rota is not None}
+        body = {
+            "kind": "policy",
+            "name": self.id,
+            "version": "1",
+            "plans": [self.id],
+            "handoffs": self.rota is not None,
+        }
         return json.dumps(body | (policy or self.policy))
 
 

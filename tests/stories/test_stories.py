@@ -82,7 +82,9 @@ def seen(telling: Telling, step: dict[str, Any]) -> dict[str, Any]:
     book = None if telling.ticket is None else view(telling.ticket, telling.rules, at)
     found: dict[str, Any] = {}
     if "then" in step:
-        timer = next((t for t in (book.timers if book else ()) if t.metric == step["then"] and t.target is not None), None)
+        timer = next(
+            (t for t in (book.timers if book else ()) if t.metric == step["then"] and t.target is not None), None
+        )
         for name in step:
             if name == "state":
                 found[name] = "none" if timer is None else timer.state
@@ -96,9 +98,7 @@ def seen(telling: Telling, step: dict[str, Any]) -> dict[str, Any]:
         found["said"] = [words(s) for s in telling.said]
     if "last" in step:
         last = telling.said[-1]
-        for name, wanted in step["last"].items():
-            value = getattr(last, name)
-            found[name] = value if name != "due" or isinstance(wanted, int) else value
+        found |= {name: getattr(last, name) for name in step["last"]}
     if "owner" in step or "handoffs" in step:
         assert book is not None
         assert book.custody is not None

@@ -56,7 +56,9 @@ def _offices(top: Branch, holidays: Mapping[str, Weekly]) -> Iterator[Office]:
         hours = weekly(table)
         borrowed = table.text("holidays_of")
         if borrowed is not None and borrowed not in holidays:
-            table.faults.unknown(table.line_of("holidays_of"), f"offices.{name}.holidays_of: region", borrowed, holidays)
+            table.faults.unknown(
+                table.line_of("holidays_of"), f"offices.{name}.holidays_of: region", borrowed, holidays
+            )
         elif hours is not None:
             more = holidays[borrowed].holidays if borrowed is not None else frozenset()
             yield Office(

@@ -23,7 +23,7 @@ from worker.rules.trees import Branch
 from worker.sla.calendars import Calendar, Definition, Weekly, Zones, compiled, tzdata_digest, zone
 from worker.sla.events import hash_address
 from worker.sla.policies import ANY_PLAN, IN_REGION, Contact, Customer, Narrowing, Policy, Rules
-from worker.sla.rota import Rota
+from worker.sla.rota import Roster, Rota
 
 KINDS = ("policy", "calendars", "regions", "customers", "products", "rota")
 
@@ -155,7 +155,7 @@ class _Book:
         for region, office, table in self.offices:
             if office not in known:
                 table.faults.unknown(table.line_of("office"), f"regions.{region}.office", office, known)
-        return Rota(roster, self.zones)
+        return _rota(msgspec.json.encode(roster, order="deterministic"), self.zones)
 
     def _check(self, plans: dict[str, list[Policy]], *, whole: bool) -> None:
         for drafted, faults, _ in self.drafts:
@@ -181,9 +181,7 @@ class _Book:
         self.has_regions = True
         tables = top.branch("regions")
         for name, table in tables.branches() if tables is not None else ():
-            table.names(
-                (*WEEKLY, "aliases", "office", "official_until")
-            )
+            table.names((*WEEKLY, "aliases", "office", "official_until"))
             hours = weekly(table)
             office = table.text("office")
             if office is not None:
@@ -255,6 +253,12 @@ def load(paths: Sequence[Path], *, salt: bytes = b"", zones: Zones = zone, whole
             [Fault(str(path), 1, "no rules files here", "name .yaml files or a folder of them") for path in paths]
         )
     return book.rules(whole=whole)
+
+
+@lru_cache(maxsize=8)
+def _rota(roster: bytes, zones: Zones) -> Rota:
+    """A compiled rota; the same one is compiled once, however often its file is read."""
+    return Rota(msgspec.json.decode(roster, type=Roster), zones)
 
 
 @lru_cache(maxsize=1)

@@ -197,8 +197,6 @@ class Calendar:
         self._closes: list[int] = []
         self._covered: list[int] = []
         self._from = (0, 0)
-        if not self._always:
-            self._grow(2024, 2028)
 
     def __repr__(self) -> str:
         return f"Calendar({self.name!r}, {self.digest})"
@@ -393,7 +391,9 @@ class Calendar:
             return
         year = min(max(_year(at), _FIRST_YEAR), _LAST_YEAR - 1)
         first, last = self._years
-        if year < first or year >= last:
+        if not last:
+            self._grow(year - 1, year + 3)
+        elif year < first or year >= last:
             self._grow(min(first, year - 1), max(last, year + 3))
         else:
             self._grow(first - 1 if at < low else first, last + 1 if at >= high else last)
@@ -417,7 +417,9 @@ class Calendar:
         first, last = max(first, _FIRST_YEAR), min(last, _LAST_YEAR)
         since, until = _new_year(first), _new_year(last)
         whole = _windows(self.definition, since - _MARGIN, until + _MARGIN, self.zones)
-        windows = [(max(opens, since), min(closes, until)) for opens, closes in whole if opens < until and since < closes]
+        windows = [
+            (max(opens, since), min(closes, until)) for opens, closes in whole if opens < until and since < closes
+        ]
         covered, total = [], 0
         for opens, closes in windows:
             covered.append(total)
@@ -471,24 +473,40 @@ def _windows(definition: Definition, since: int, until: int, zones: Zones) -> li
 
 def _weekly(weekly: Weekly, since: int, until: int, zones: Zones) -> Iterator[Window]:
     where = zones(weekly.zone)
-    for day in _dates(since, until):
-        yield from _day_windows(weekly, where, day)
+    days = list(_dates(since, until))
+    offsets = [_offset(day, where) for day in (*days, *(days[-1] + timedelta(days=n) for n in (1, 2, 3)))]
+    for number, day in enumerate(days):
+        offset = offsets[number]
+        steady = offset == offsets[number + 1] == offsets[number + 2] == offsets[number + 3]
+        yield from _day_windows(weekly, where, day, offset if steady else None)
 
 
-def _day_windows(weekly: Weekly, where: ZoneInfo, day: date) -> list[Window]:
+def _offset(day: date, where: ZoneInfo) -> int:
+    """What the zone is ahead of UTC at the first moment of a date, in ms."""
+    offset = datetime(day.year, day.month, day.day, tzinfo=where).utcoffset()
+    assert offset is not None  # there is a zone
+    return offset // timedelta(milliseconds=1)
+
+
+def _day_windows(weekly: Weekly, where: ZoneInfo, day: date, offset: int | None = None) -> list[Window]:
+    """The windows that open on a date; `offset`: the zone's (ms), where it does not change until they have closed."""
     text = day.isoformat()
     if text in weekly.holidays or text[5:] in weekly.holidays:
         return []
     walls = weekly.shifts.get(text)
     if walls is None:
         walls = weekly.week[weekly.working_days.get(text, day.weekday())]
-    cut = weekly.breaks.get(text, ())
+    cut = weekly.breaks.get(text)
+    if cut:
+        walls = tuple(piece for wall in walls for piece in _less([wall], list(cut)))
+    if offset is not None:
+        midnight = (day - _EPOCH).days * DAY_MS - offset
+        return [(midnight + opens, midnight + closes) for opens, closes in walls if opens < closes]
     found = []
     for opens, closes in walls:
-        for since, until in _less([(opens, closes)], list(cut)):
-            window = (_wall(day, since, where), _wall(day, until, where))
-            if window[0] < window[1]:
-                found.append(window)
+        window = (_wall(day, opens, where), _wall(day, closes, where))
+        if window[0] < window[1]:
+            found.append(window)
     return found
 
 

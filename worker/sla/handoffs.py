@@ -274,7 +274,8 @@ def _scheduled(custody: Custody, rota: Rota, at: int, chain: int | None = None) 
         if chain is not None and (until is None or until >= chain):
             boundary, until = _chained(custody, rota, owner, chain), None
     if boundary is not None and boundary.incoming is None:
-        boundary, until = None, rota.next_opening(owner, boundary.at)
+        until = rota.next_opening(owner, boundary.at)
+        boundary = None
     return _awaited(replace(custody, boundary=boundary, until=until), rota, at)
 
 

@@ -13,6 +13,7 @@ import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
+from itertools import pairwise
 
 import msgspec
 
@@ -249,7 +250,7 @@ class Rota:
         for window in self._holidays_of(home, until):
             edges.update(window)
         inside = sorted(edge for edge in edges if since <= edge <= until)
-        for start, end in zip(inside, inside[1:], strict=False):
+        for start, end in pairwise(inside):
             yield start, end, self.quiet_owner(start, home)
 
     def stand_in(self, who: str, customer: str | None, at: int) -> str:
@@ -267,7 +268,7 @@ class Rota:
         for booking in bookings:
             edges.update((booking.since, booking.until))
         inside = sorted(edge for edge in edges if since <= edge <= until)
-        for start, end in zip(inside, inside[1:], strict=False):
+        for start, end in pairwise(inside):
             yield start, end, self.stand_in(who, customer, start)
 
     def _boundary(self, place: int, shift: Shift) -> Boundary:
