@@ -6,6 +6,7 @@ noise floor. Peers run in the same process, in turns with ours: a day-walk with 
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -156,6 +157,25 @@ def main() -> None:
         rounds.append(time.perf_counter() - began)
     took = statistics.median(rounds)
     print(f"replay of the ServiceNow log: {len(events)} events, {said} signals, {len(events) / took:,.0f} events/s")
+    italian()
+
+
+def italian() -> None:
+    """From the compressed log to the last signal, as `replay` does it. The log is not ours to ship."""
+    log = Path(os.environ.get("SLA_ITALIAN_LOG", "../shared/data/italian-helpdesk-log.csv.gz"))
+    if not log.is_file():
+        print("replay of the Italian log: skipped, the log is not here (SLA_ITALIAN_LOG names it)")
+        return
+    beside = Path(__file__).parent / "italian-helpdesk"
+    rounds, events, said = [], 0, 0
+    for _ in range(5):
+        began = time.perf_counter()
+        history = read([log], mapping.load(beside / "mapping.yaml"))
+        events = len(history.events)
+        said = sum(1 for _ in play(in_time(history.events), rulebook.load([beside / "policy.yaml"])))
+        rounds.append(time.perf_counter() - began)
+    took, spread = statistics.median(rounds), max(rounds) - min(rounds)
+    print(f"replay of the Italian log: {events} events, {said} signals, {took:.2f} s, spread {spread:.2f} (promised: 2 s)")
 
 
 if __name__ == "__main__":
