@@ -175,7 +175,9 @@ def italian() -> None:
         said = sum(1 for _ in play(in_time(history.events), rulebook.load([beside / "policy.yaml"])))
         rounds.append(time.perf_counter() - began)
     took, spread = statistics.median(rounds), max(rounds) - min(rounds)
-    print(f"replay of the Italian log: {events} events, {said} signals, {took:.2f} s, spread {spread:.2f} (promised: 2 s)")
+    print(
+        f"replay of the Italian log: {events} events, {said} signals, {took:.2f} s, spread {spread:.2f} (promised: 2 s)"
+    )
 
 
 if __name__ == "__main__":

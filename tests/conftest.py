@@ -84,6 +84,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return SUITES.index(suite) if suite in SUITES else SUITES.index("*")
 
     items.sort(key=rank)  # stable: inside a suite the order stays
+    if os.environ.get("SLA_TESTS") == "quick":  # examples before properties, thousands of cases last
+        items.sort(key=lambda item: (item.path.parent.name == "oracles", "hypothesis" in item.keywords))
 
 
 _SKIPPED = pytest.StashKey[list[str]]()

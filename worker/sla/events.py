@@ -122,6 +122,43 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     event_id: str
 
 
+class Remaining(msgspec.Struct, frozen=True, gc=False):
+    """A timer in a handoff's packet: its due (UTC ms) and the covered ms that are left, None where it has no due."""
+
+    metric: str
+    cycle: int
+    state: str
+    due: int | None
+    remaining_ms: int | None
+
+
+class HandoffSignal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is said about a handoff (SPEC 8, "Out"). Instants in UTC ms; `at` is when it came to pass by the facts."""
+
+    id: str
+    kind: Literal["proposed", "completed", "missed", "escalated", "cancelled"]
+    ticket_id: str
+    severity: str | None
+    customer: str | None
+    plan: str | None
+    outgoing: str
+    incoming: str
+    outgoing_zone: str
+    incoming_zone: str
+    boundary: int
+    overlap_from: int
+    timers: tuple[Remaining, ...]
+    briefing: bytes | None
+    last_public_update: int | None
+    proposed_at: int
+    acknowledged_at: int | None
+    late_ms: int | None
+    reason: str | None
+    retracts: str | None
+    retracts_kind: str | None
+    at: int
+
+
 def hash_address(address: str, salt: bytes) -> str:
     """A person's address as 32 hex digits, compared without case: what of it may reach state (SPEC 8)."""
     return hashlib.sha256(salt + b"\0" + address.strip().casefold().encode("utf-8", "surrogatepass")).hexdigest()[:32]

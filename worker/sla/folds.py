@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from worker.sla.handoffs import Custody, begun
+from worker.sla.handoffs import Custody, begun, remembered
 from worker.sla.history import Book, settled, standing
 from worker.sla.policies import Attributes, Rules
 from worker.sla.timers import Cause, Hole, Moment, State, Timer, rescheduled, target_for
@@ -62,6 +62,8 @@ class Fold(msgspec.Struct, frozen=True, array_like=True):
     last: tuple[int, str]
     cycles: tuple[Cycle, ...]
     custody: Custody | None = None
+    briefing: bytes | None = None
+    answered_at: int | None = None
 
 
 def freeze(book: Book, until: int) -> Fold:
@@ -83,7 +85,9 @@ def freeze(book: Book, until: int) -> Fold:
         promises=book.promises,
         last=book.last,
         cycles=tuple(_cycle(timer, book.attributes) for timer in book.timers),
-        custody=book.custody,
+        custody=None if book.custody is None else remembered(book.custody),
+        briefing=book.briefing,
+        answered_at=book.answered_at,
     )
 
 
@@ -106,6 +110,8 @@ def thaw(fold: Fold, rules: Rules) -> Book:
         waiting=fold.waiting,
         promises=fold.promises,
         last=fold.last,
+        briefing=fold.briefing,
+        answered_at=fold.answered_at,
     )
     book.timers = tuple(_timer(cycle, fold, rules) for cycle in fold.cycles)
     if rules.rota is not None:

@@ -213,6 +213,11 @@ def advance(custody: Custody, rota: Rota, to: int, *, through: bool = False) -> 
     return custody
 
 
+def remembered(custody: Custody) -> Custody:
+    """What of a custody is needed when its facts are folded: earlier handoffs and refusals have been told."""
+    return replace(custody, past=(), refused=())
+
+
 def owner_at(custody: Custody, rota: Rota, at: int) -> str:
     """The office or team that has the ticket at an instant up to which `custody` was advanced."""
     span = custody.spans[0]

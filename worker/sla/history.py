@@ -50,6 +50,9 @@ class Book(msgspec.Struct):
     next_at: int | None = None
     #: who has the ticket; None where the rules have no rota
     custody: Custody | None = None
+    #: for the next handoff's packet: what was written for it (compact JSON), and when the customer was last answered
+    briefing: bytes | None = None
+    answered_at: int | None = None
 
 
 def order(facts: Sequence[Event]) -> list[Event]:
@@ -183,7 +186,10 @@ def _inside(book: Book, fact: Event, at: int, known: int, rules: Rules) -> None:
         if fact.message.role == "customer":
             _customer_wrote(book, fact.event_id, at, known, tracked(rules))
         elif fact.message.role == "agent":
+            book.answered_at = at
             _agent_wrote(book, fact.event_id, at, known, tracked(rules))
+    if fact.briefing is not None:
+        book.briefing = None if fact.briefing == b"null" else fact.briefing
     if fact.assigned_group is not UNSET:
         book.assigned_group = fact.assigned_group
     if fact.assigned_to is not UNSET:

@@ -19,6 +19,7 @@ from msgspec import UNSET
 
 from worker.sla.events import Acknowledgement, Event, Message, Opener
 from worker.sla.folds import Fold
+from worker.sla.packets import Told
 from worker.sla.tickets import Ticket
 from worker.sla.verdicts import Breached, Record, Warned
 
@@ -54,6 +55,7 @@ class _Row(msgspec.Struct, array_like=True):
     fold: Fold | None = None
     rejudged_at: int | None = None
     finished: tuple[tuple[str, str], ...] = ()
+    handoffs: tuple[Told, ...] = ()
 
 
 _decode = msgspec.msgpack.Decoder(_Row).decode
@@ -77,6 +79,7 @@ def pack(ticket: Ticket, wake_at: int | None = None) -> bytes:
         ticket.fold,
         ticket.said.rejudged_at,
         ticket.said.finished,
+        ticket.said.handoffs,
     )
     header = _HEADER.pack(VERSION, _NEVER if wake_at is None else wake_at, _stamp(ticket.rules_digest))
     return header + _encode(row)
@@ -102,7 +105,7 @@ def unpack(data: bytes, ticket_id: str) -> Ticket:
     return Ticket(
         ticket_id,
         facts,
-        Record(row.warned, row.breached, row.rejudged_at, row.finished),
+        Record(row.warned, row.breached, row.rejudged_at, row.finished, row.handoffs),
         row.rules_digest,
         row.fold,
     )

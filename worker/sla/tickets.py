@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from worker.sla.events import Event, Signal, Tick
+from worker.sla.events import Event, HandoffSignal, Signal, Tick
 from worker.sla.folds import Fold, freeze, thaw
 from worker.sla.history import Book, fold, opened, seen_at, step
+from worker.sla.packets import Told, plan, remember, signal
 from worker.sla.verdicts import Record, Speech, Warned, borne_out, is_closed_case, is_said, warning, was_warned
 
 if TYPE_CHECKING:
     from worker.sla.policies import Rules
 
+
+_END_OF_TIME = 2**61
 
 #: How many facts beyond the horizon are folded at once, so that folding costs little for each.
 FOLDED_AT_ONCE = 16
@@ -46,13 +49,14 @@ class Ticket(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """What came of one event or tick.
 
-    `ticket` None: forget it. `wake_at` (UTC ms): a tick strictly after it may say something; None: nothing to wait
+    `ticket` None: forget it. `signals` are of timers, `handoffs` of handoffs. `wake_at` (UTC ms): a tick strictly after it may say something; None: nothing to wait
     for. `counts` names what was ignored or noted, from a closed list. `changed`: the row must be written.
     `historic`: verdicts recorded but not sent.
     """
 
     ticket: Ticket | None
     signals: tuple[Signal, ...] = ()
+    handoffs: tuple[HandoffSignal, ...] = ()
     wake_at: int | None = None
     counts: tuple[str, ...] = ()
     changed: bool = True
@@ -202,6 +206,8 @@ def _shortened(ticket: Ticket, rules: Rules) -> tuple[Ticket, tuple[str, ...]]:
     if any(m.mark is not None and not was_warned(ticket.said.warned, t, m.mark) for t in timers for m in t.reached):
         return ticket, ()
     kept = tuple(f for f in facts if f.occurred_at > until)
+    if old.custody is not None and plan(ticket.said.handoffs, old.custody, until, 0, _judged_from(ticket)):
+        return ticket, ()
     live = {t.armed_by for t in old.timers} | {f.event_id for f in kept}
     folded = replace(
         ticket,
@@ -211,6 +217,7 @@ def _shortened(ticket: Ticket, rules: Rules) -> tuple[Ticket, tuple[str, ...]]:
             ticket.said,
             warned=tuple(w for w in ticket.said.warned if w.armed_by in live),
             breached=tuple(b for b in ticket.said.breached if b.armed_by in live),
+            handoffs=tuple(h for h in ticket.said.handoffs if h.boundary > until),
         ),
     )
     return folded, counts
@@ -268,7 +275,11 @@ def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
         kept = _waiting(ticket.facts, rules, tick.at)
         dropped = ("creation_never_came",) * (len(ticket.facts) - len(kept))
         left = replace(ticket, facts=kept)
-        return Outcome(left, (), _wake(left, rules), dropped, bool(dropped)) if kept else Outcome(None, counts=dropped)
+        return (
+            Outcome(left, wake_at=_wake(left, rules), counts=dropped, changed=bool(dropped))
+            if kept
+            else Outcome(None, counts=dropped)
+        )
     ended = book.merged_at if book.merged_at is not None else book.closed_at
     now = seen_at(book, tick.at, rules)
     speech = Speech(ticket.ticket_id, ticket.said, now, tick, rules.rota)
@@ -278,36 +289,81 @@ def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
         if timer.breach is not None:
             speech.breach(timer, timer.breach)
     speech.warn_owed()
+    told, packets, historic = _handed_over(ticket, now, tick, rules)
+    historic += speech.historic
     if ended is not None and ended + rules.forget_ms < tick.at:
-        return Outcome(None, speech.signals, counts=("forgotten",), historic=speech.historic)
-    if not speech.changed:
+        return Outcome(None, speech.signals, packets, counts=("forgotten",), historic=historic)
+    if not speech.changed and told is ticket.said.handoffs:
         return Outcome(ticket, wake_at=_wake(replace(ticket, book=now), rules, tick.settle), changed=False)
-    spoken = replace(ticket, said=speech.record_after())
-    return Outcome(
-        spoken, speech.signals, _wake(replace(spoken, book=now), rules, tick.settle), historic=speech.historic
-    )
+    spoken = replace(ticket, said=replace(speech.record_after(), handoffs=told))
+    wake_at = _wake(replace(spoken, book=now), rules, tick.settle)
+    return Outcome(spoken, speech.signals, packets, wake_at, historic=historic)
+
+
+def _handed_over(
+    ticket: Ticket, now: Book, tick: Tick, rules: Rules
+) -> tuple[tuple[Told, ...], tuple[HandoffSignal, ...], int]:
+    """What was told of handoffs after this tick, the signals to send, and how many verdicts are historic."""
+    told, custody, rota = ticket.said.handoffs, now.custody, rules.rota
+    if custody is None or rota is None or not (told or custody.handoffs):
+        return told, (), 0
+    packets: list[HandoffSignal] = []
+    historic = 0
+    for statement in plan(told, custody, tick.at, tick.settle, _judged_from(ticket)):
+        handoff = statement.handoff
+        open_before = any(
+            one.boundary == handoff.boundary and one.outgoing == handoff.outgoing and not one.historic for one in told
+        )
+        late_start = handoff.boundary < tick.announce_from and not open_before
+        told, one = remember(told, statement, ticket.ticket_id, historic=late_start)
+        if late_start:
+            historic += statement.kind in ("completed", "missed")
+            continue
+        packets.append(signal(statement, one, ticket.ticket_id, rota, lambda at: _as_of(ticket, at, rules)))
+    return told, tuple(packets), historic
+
+
+def _as_of(ticket: Ticket, at: int, rules: Rules) -> Book | None:
+    """The Book of the facts up to an instant: what a packet shows does not depend on when it was written."""
+    if ticket.book is not None and (not ticket.facts or ticket.facts[-1].occurred_at <= at):
+        return seen_at(ticket.book, at, rules)
+    book = _book(tuple(fact for fact in ticket.facts if fact.occurred_at <= at), ticket.fold, rules)
+    return ticket.book if book is None else seen_at(book, at, rules)
+
+
+def _judged_from(ticket: Ticket) -> int:
+    """Boundaries before this instant keep what was told of them: another rota judged them, or they are folded."""
+    folded = -(2**62) if ticket.fold is None else ticket.fold.until + 1
+    return max(folded, -(2**62) if ticket.said.rejudged_at is None else ticket.said.rejudged_at)
 
 
 def _wake(ticket: Ticket, rules: Rules, settle: int = 0) -> int | None:
     """When the ticket next needs a look, on what is known: the earliest mark, due, debt, or its end."""
-    book, said = ticket.book, ticket.said
+    book, record = ticket.book, ticket.said
     if book is None:
         return min(fact.known_at for fact in ticket.facts) + rules.orphan_ms
     at = book.next_at
     for timer in (*book.past, *book.timers):
-        if is_closed_case(said, timer):
+        if is_closed_case(record, timer):
             continue
-        if timer.breach is not None and not is_said(said.breached, timer):
+        if timer.breach is not None and not is_said(record.breached, timer):
             at = _sooner(at, timer.breach.due + settle)
         for moment in timer.reached:
-            if moment.mark is not None and not was_warned(said.warned, timer, moment.mark):
+            if moment.mark is not None and not was_warned(record.warned, timer, moment.mark):
                 at = _sooner(at, moment.at)
-    for warned in said.warned:
+    for warned in record.warned:
         if warned.owed is not None:
             at = _sooner(at, warned.at)
-    for old in said.breached:
+    for old in record.breached:
         if old.standing and not borne_out(book, old):
             at = _sooner(at, old.due)
+    if book.custody is not None and (record.handoffs or book.custody.handoffs):
+        for statement in plan(record.handoffs, book.custody, _END_OF_TIME, 0, _judged_from(ticket)):
+            if statement.at >= _END_OF_TIME - 1:  # late evidence: as soon as the clock has passed it
+                at = _sooner(at, book.last[0])
+            else:
+                judged = statement.kind != "proposed" and statement.at == statement.handoff.boundary
+                at = _sooner(at, statement.at + (settle if judged else 0))
     ended = book.merged_at if book.merged_at is not None else book.closed_at
     return at if ended is None else _sooner(at, ended + rules.forget_ms)
 

@@ -13,8 +13,9 @@ import msgspec
 from msgspec.structs import replace
 
 from worker.sla.events import Signal, Tick
-from worker.sla.handoffs import Custody, Handoff, missed_before, owner_at, owners
+from worker.sla.handoffs import Custody, missed_before, owner_at, owners
 from worker.sla.history import Book
+from worker.sla.packets import Told, handoff_identity
 from worker.sla.policies import Mark
 from worker.sla.rota import Rota
 from worker.sla.timers import Moment, Timer
@@ -56,6 +57,7 @@ class Record(msgspec.Struct, frozen=True):
     breached: tuple[Breached, ...] = ()
     rejudged_at: int | None = None
     finished: tuple[tuple[str, str], ...] = ()
+    handoffs: tuple[Told, ...] = ()
 
 
 def was_warned(warned: Iterable[Warned], timer: Timer, mark: Mark) -> bool:
@@ -268,12 +270,6 @@ def _held(
         {who: ms / 1000 for who, ms in by_office.items() if ms},
         None if missed is None else handoff_identity(ticket_id, missed, "missed", 0),
     )
-
-
-def handoff_identity(ticket_id: str, handoff: Handoff, kind: str, retracted: int) -> str:
-    """The deterministic id of a handoff's signal: 32 hex digits of SHA-256 (SPEC 8)."""
-    parts = (ticket_id, handoff.outgoing, str(handoff.boundary), kind, str(handoff.number), str(retracted))
-    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _published(mark: Mark | None) -> dict[str, float] | None:
