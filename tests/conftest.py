@@ -18,10 +18,11 @@ from hypothesis import Phase, settings
 from worker.local import Kafka, Valkey
 from worker.local.valkey import binary as valkey_binary
 
-# Judging a mutant asks whether a property fails, not for its smallest failure.
-settings.register_profile("quick", phases=[Phase.explicit, Phase.generate], database=None)
-if os.environ.get("SLA_TESTS") == "quick":
-    settings.load_profile("quick")
+# Judging a mutant (tests/mutation.py) asks whether a property fails, not for its smallest failure.
+MUTANT = os.environ.get("SLA_TESTS")
+settings.register_profile("mutant", phases=[Phase.explicit, Phase.generate], database=None)
+if MUTANT is not None:
+    settings.load_profile("mutant")
 
 # What is quick and tells most comes first; what needs a broker comes last. A folder that isn't named comes in between.
 SUITES = ("sla", "rules", "stories", "oracles", "contract", "wire", "*", "shell", "e2e")
@@ -84,8 +85,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return SUITES.index(suite) if suite in SUITES else SUITES.index("*")
 
     items.sort(key=rank)  # stable: inside a suite the order stays
-    if os.environ.get("SLA_TESTS") == "quick":  # examples before properties, thousands of cases last
+    if MUTANT is not None:  # examples before properties, hundreds of cases last
         items.sort(key=lambda item: (item.path.parent.name == "oracles", "hypothesis" in item.keywords))
+    if MUTANT == "quick":
+        items[:] = [item for item in items if "random.jsonl" not in item.name]
 
 
 _SKIPPED = pytest.StashKey[list[str]]()

@@ -13,10 +13,12 @@ import msgspec
 
 from worker.replay import Said, play
 from worker.sla.calendars import utc_to_wall
-from worker.sla.events import Event
+from worker.sla.events import Event, HandoffSignal, Signal
+from worker.sla.handoffs import advance, owner_at
 from worker.sla.history import Book
 from worker.sla.policies import Rules
 from worker.sla.proofs import Step, proof
+from worker.sla.rota import Rota
 from worker.sla.tickets import Ticket, apply, view
 from worker.sla.timers import Timer, spent_ms
 
@@ -30,6 +32,14 @@ class Explained(msgspec.Struct, frozen=True):
     at: int
     book: Book | None
     said: tuple[Said, ...]
+    rota: Rota | None = None
+
+    @property
+    def owner(self) -> str | None:
+        """The office or team that has the ticket."""
+        if self.book is None or self.book.custody is None or self.rota is None:
+            return None
+        return owner_at(advance(self.book.custody, self.rota, self.at, through=True), self.rota, self.at)
 
 
 def explained(ticket_id: str, events: Iterable[Event], rules: Rules, at: int | None) -> Explained | None:
@@ -42,12 +52,12 @@ def explained(ticket_id: str, events: Iterable[Event], rules: Rules, at: int | N
     for event in own:
         ticket = apply(ticket, event, rules).ticket
     said = tuple(play(own, rules, until=until))
-    return Explained(ticket_id, until, None if ticket is None else view(ticket, rules, until), said)
+    return Explained(ticket_id, until, None if ticket is None else view(ticket, rules, until), said, rules.rota)
 
 
 def of_ticket(ticket: Ticket, rules: Rules, at: int) -> Explained:
     """A ticket as its row has it, as of `at` (UTC ms); what was said is on the topic."""
-    return Explained(ticket.ticket_id, at, view(ticket, rules, at), ())
+    return Explained(ticket.ticket_id, at, view(ticket, rules, at), (), rules.rota)
 
 
 def as_text(found: Explained, zone: str) -> str:
@@ -63,6 +73,8 @@ def as_text(found: Explained, zone: str) -> str:
     )
     reported = "" if who.severity == terms.severity else f", reported as {who.severity or 'nothing'}"
     lines.append(f"  severity {terms.severity or 'none'}{reported}")
+    if found.owner is not None:
+        lines.append(f"  owner {found.owner}{_pending(book)}")
     lines += [f"  note: {reason.replace('_', ' ')}" for reason in terms.reasons]
     shown = [timer for timer in book.timers if timer.target is not None]
     if not shown:
@@ -71,8 +83,17 @@ def as_text(found: Explained, zone: str) -> str:
         lines += ["", *_timer(timer, found.at, zone)]
     if found.said:
         lines += ["", "  said"]
-        lines += [f"    {_both(s.detected_at, zone)}  {s.signal.kind} {s.signal.metric}{_mark(s)}" for s in found.said]
+        lines += [f"    {_both(s.detected_at, zone)}  {_words(s, zone)}" for s in found.said]
     return "\n".join(lines)
+
+
+def _pending(book: Book) -> str:
+    """The handoff that waits, for a word behind the owner."""
+    handoff = None if book.custody is None else book.custody.open
+    if handoff is None:
+        return ""
+    what = "proposed to" if handoff.state == "proposed" else f"{handoff.state} by"
+    return f", {what} {handoff.incoming} at the boundary of {_both(handoff.boundary, 'UTC')}"
 
 
 def as_json(found: Explained) -> dict[str, Any]:
@@ -82,6 +103,7 @@ def as_json(found: Explained) -> dict[str, Any]:
     return {
         "ticket_id": found.ticket_id,
         "at": found.at,
+        "owner": found.owner,
         "timers": [
             {
                 "metric": t.metric,
@@ -142,8 +164,18 @@ def _line(steps: tuple[Step, ...]) -> str:
     return "".join(found)
 
 
-def _mark(said: Said) -> str:
-    mark = said.signal.mark
+def _words(said: Said, zone: str) -> str:
+    signal = said.signal
+    if isinstance(signal, HandoffSignal):
+        late = "" if signal.late_ms is None else f" {_length(signal.late_ms)} late"
+        why = "" if signal.reason is None else f" ({signal.reason})"
+        what = f"handoff {signal.kind}{late}{why}: {signal.outgoing} -> {signal.incoming}"
+        return f"{what} at {_both(signal.boundary, zone)}"
+    return f"{signal.kind} {signal.metric}{_mark(signal)}"
+
+
+def _mark(signal: Signal) -> str:
+    mark = signal.mark
     if mark is None:
         return ""
     if "fraction" in mark:

@@ -20,12 +20,12 @@ import orjson
 
 from worker.rules.mapping import Mapped, Mapping, Memory, Passed
 from worker.sla.calendars import tzdata_digest
-from worker.sla.events import Event, Signal, Tick
+from worker.sla.events import Event, HandoffSignal, Signal, Tick
 from worker.sla.policies import Rules
 from worker.sla.tickets import Ticket, apply
 from worker.stream import wire
 from worker.stream.dead import DeadLetter
-from worker.stream.speech import encode_signal
+from worker.stream.speech import encode_handoff, encode_signal
 
 Say = Callable[[str], None]
 
@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 class Said(msgspec.Struct, frozen=True):
     """A signal, and the instant of the history's clock (UTC ms) at which it was found."""
 
-    signal: Signal
+    signal: Signal | HandoffSignal
     detected_at: int
 
 
@@ -76,8 +76,8 @@ class Play:
             outcome = apply(self.tickets.get(ticket_id), tick, self.rules)
             self.counts["historic"] += outcome.historic
             self._keep(ticket_id, outcome.ticket, outcome.wake_at, outcome.counts)
-            for signal in outcome.signals:
-                yield Said(signal, at)
+            yield from (Said(signal, at) for signal in outcome.signals)
+            yield from (Said(signal, at) for signal in outcome.handoffs)
 
     def _keep(self, ticket_id: str, ticket: Ticket | None, wake_at: int | None, counts: Sequence[str]) -> None:
         self.counts.update(counts)
@@ -123,8 +123,15 @@ def lines(
 
 def published(said: Said, rules: Rules, tzdata: str) -> bytes:
     """The value of one signal as it goes on the topic; `detected_at` is the history's clock."""
-    _, value, _ = encode_signal(said.signal, said.detected_at, rules.digest, tzdata)
-    return value
+    signal, at = said.signal, said.detected_at
+    if isinstance(signal, HandoffSignal):
+        return encode_handoff(signal, at, rules.digest, tzdata)[1]
+    return encode_signal(signal, at, rules.digest, tzdata)[1]
+
+
+def of_timers(said: Iterable[Said]) -> Iterator[Signal]:
+    """The signals of timers among all."""
+    return (one.signal for one in said if isinstance(one.signal, Signal))
 
 
 class BadRecord(msgspec.Struct, frozen=True):

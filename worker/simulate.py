@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from worker.replay import play
+from worker.replay import of_timers, play
 from worker.sla.events import Event, Signal
 from worker.sla.policies import Rules
 from worker.stream.instants import form
@@ -64,8 +64,7 @@ def compare(events: Sequence[Event], old: Rules, new: Rules, *, until: int | Non
 
 def _signals(events: Sequence[Event], rules: Rules, until: int | None) -> dict[tuple[str, ...], Signal]:
     found: dict[tuple[str, ...], Signal] = {}
-    for said in play(events, rules, until=until):
-        signal = said.signal
+    for signal in of_timers(play(events, rules, until=until)):
         mark = "" if signal.mark is None else repr(sorted(signal.mark.items()))
         found[signal.ticket_id, signal.metric, signal.event_id, signal.kind, mark] = signal
     return found

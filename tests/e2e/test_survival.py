@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.test_verdicts import created, replied
 from tests.e2e.world import Bus, WorkerProcess, now_ms, send, signals_by_id, until
 from tests.oracles.stories import instant
-from worker.replay import in_time, play
+from worker.replay import in_time, of_timers, play
 from worker.rules import rulebook
 from worker.stream import wire
 from worker.stream.wire import Door
@@ -30,7 +30,7 @@ async def oracle(bus: Bus, until_ms: int) -> dict[str, dict[str, object]]:
             assert isinstance(heard, wire.Event)
             events.append(heard)
     rules = rulebook.load([bus.policy])
-    signals = [said.signal for said in play(in_time(events), rules, until=until_ms)]
+    signals = list(of_timers(play(in_time(events), rules, until=until_ms)))
     return {s.id: {"kind": s.kind, "due": s.due, "ticket_id": s.ticket_id} for s in signals}
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 from tests.oracles.stories import instant
+from tests.sla.world import examples
 from worker.sla.calendars import (
     DAY_MS,
     DAYS,
@@ -36,7 +37,7 @@ from worker.sla.calendars import (
 )
 
 #: A calendar is compiled for years at a time, so an example takes milliseconds, and one that never opens longer.
-PLENTY = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PLENTY = settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 MINUTE, HOUR = 60_000, 3_600_000
 ZONES = (
@@ -257,7 +258,7 @@ def test_windows_are_sorted_apart_and_open(definition: Definition, start: int) -
         assert calendar.is_open(closes - 1)
 
 
-@settings(PLENTY, max_examples=8)
+@settings(PLENTY, max_examples=examples(8))
 @given(definitions, st.lists(st.integers(2018, 2034), min_size=1, max_size=3))
 def test_the_order_in_which_years_are_asked_for_is_not_to_be_seen(definition: Definition, years: list[int]) -> None:
     starts = [int(datetime(year, 6, 1, tzinfo=UTC).timestamp()) * 1000 for year in years]

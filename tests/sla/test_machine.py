@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from tests.oracles.stories import instant
 from tests.sla.model import Model
-from tests.sla.world import NEW_YORK, Desk, created, event, rules
+from tests.sla.world import NEW_YORK, Desk, created, event, examples, rules
 from worker.sla.calendars import utc_to_wall
 from worker.sla.tickets import view
 from worker.sla.timers import spent_ms
@@ -120,6 +120,8 @@ class OfficeHours(TicketMachine):
 
 @pytest.mark.parametrize("machine", [TicketMachine, OfficeHours])
 def test_the_core_agrees_with_a_walk_over_the_minutes(machine: type[TicketMachine]) -> None:
-    plenty = settings(max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+    plenty = settings(
+        max_examples=examples(60), stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    )
     run_state_machine_as_test(machine, settings=plenty)
     assert machine.steps > 200

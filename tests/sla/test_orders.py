@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from msgspec.structs import replace
 
 from tests.oracles.stories import instant
-from tests.sla.world import NEW_YORK, Desk, created, event, rules
+from tests.sla.world import NEW_YORK, Desk, created, event, examples, rules
 from worker.sla.events import Event
 from worker.sla.tickets import view
 
@@ -85,7 +85,7 @@ def outcome(desk: Desk) -> tuple[Any, Any]:
     HISTORY,
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 def test_order_and_repetition_change_nothing_that_stands(
     policy: Any, opener: str, history: list[tuple[int, dict[str, Any]]], dice: random.Random
 ) -> None:
@@ -111,7 +111,7 @@ def test_order_and_repetition_change_nothing_that_stands(
 
 
 @given(st.sampled_from(POLICIES), HISTORY, st.lists(st.integers(0, 20 * 1440), max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_when_the_worker_ran_shows_only_in_detection(
     policy: Any, history: list[tuple[int, dict[str, Any]]], looks: list[int]
 ) -> None:
@@ -134,7 +134,7 @@ def test_when_the_worker_ran_shows_only_in_detection(
 
 
 @given(st.integers(0, 20 * 1440), st.integers(1, 5 * 1440), st.integers(0, 1440), st.integers(1, 2880))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_a_pause_never_brings_a_due_nearer(opened: int, target: int, after: int, length: int) -> None:
     policy = rules(calendar=NEW_YORK, targets={"resolution": f"{target}m"}, pauses={"resolution": ["waiting"]})
     plain, paused = Desk(policy), Desk(policy)

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tests.oracles.rota_cases import REGIONS, roster_of, rules_of, shown
 from tests.oracles.stories import fact, instant
+from tests.sla.world import examples
 from worker.sla.calendars import DAY_MS, DAYS
 from worker.sla.handoffs import COMPLETED, MISSED, TRANSITIONS, Handoff, advance, change, owner_at, owners
 from worker.sla.history import Book, fold
@@ -16,7 +17,7 @@ from worker.sla.policies import Rules
 from worker.sla.rota import Rota, Shift
 
 MINUTE, HOUR = 60_000, 3_600_000
-SOME = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SOME = settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 OFFICES = tuple(REGIONS.values())
 
 
@@ -55,7 +56,7 @@ def test_somebody_is_always_on_duty_and_every_boundary_is_warm(asked: dict[str, 
         assert boundary.overlap_from <= boundary.proposed_at
 
 
-@settings(SOME, max_examples=4)
+@settings(SOME, max_examples=examples(4))
 @given(rotas(), moments, st.integers(0, 40 * DAY_MS))
 def test_years_may_be_compiled_in_any_order(asked: dict[str, Any], at: int, later: int) -> None:
     one, other = Rota(roster_of(asked)), Rota(roster_of(asked))
@@ -117,7 +118,7 @@ def book_of(rules: Rules, history: list[dict[str, Any]]) -> Book:
     return book
 
 
-@settings(SOME, max_examples=30)
+@settings(SOME, max_examples=examples(30))
 @given(st.data(), rotas())
 def test_every_ticket_has_one_owner_and_every_crossed_boundary_one_verdict(
     data: st.DataObject, asked: dict[str, Any]
@@ -169,7 +170,7 @@ def test_every_ticket_has_one_owner_and_every_crossed_boundary_one_verdict(
         assert idle or any(h.boundary == shift.closes for h in standing), (span, shift)
 
 
-@settings(SOME, max_examples=30)
+@settings(SOME, max_examples=examples(30))
 @given(st.data(), rotas())
 def test_custody_is_a_function_of_the_facts(data: st.DataObject, asked: dict[str, Any]) -> None:
     rules = rules_of(asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,11 @@ NEW_YORK = {
     "tz": "America/New_York",
     "week": {day: [["09:00", "17:00"]] for day in ("mon", "tue", "wed", "thu", "fri")},
 }
+
+
+def examples(count: int) -> int:
+    """How many examples a property is shown: fewer where a mutant is judged in a hurry (tests/mutation.py)."""
+    return count // 4 if os.environ.get("SLA_TESTS") == "quick" else count
 
 
 def rules(**policy: Any) -> Rules:

@@ -146,6 +146,7 @@ async def _streamed(crew: Crew, script: Script, times: Times, say: Say) -> list[
     times.done = time.monotonic() - times.started
     assert settings.kafka is not None  # Crew made them
     records = await read_all(settings.kafka, settings.topics.signals)
+    records += await read_all(settings.kafka, settings.topics.handoffs)
     return [orjson.loads(record.value) for record in records if record.value is not None]
 
 

@@ -105,6 +105,8 @@ def figures(
     said: dict[str, list[dict[str, Any]]] = {}
     standing: dict[str, dict[str, Any]] = {}
     for signal in signals:
+        if "metric" not in signal:
+            continue  # of a handoff
         said.setdefault(signal["kind"], []).append(signal)
         if signal["kind"] == "breached":
             standing[signal["id"]] = signal

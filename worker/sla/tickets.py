@@ -162,6 +162,8 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
             counts = (*counts, "waits_for_creation")
     if book is not None and (ticket.book is None or book.terms is not ticket.book.terms):
         counts = (*counts, *book.terms.reasons)
+    if event.handoff is not None and book is not None and book.custody is not None:
+        counts = (*counts, *(reason for refused, reason in book.custody.refused if refused == event_id))
     learned = replace(ticket, facts=facts, said=said, book=book)
     if book is not None and _is_long(facts, rules):
         learned, folded = _shortened(learned, rules)

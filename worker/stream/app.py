@@ -210,6 +210,7 @@ def run(settings: Settings, rules: Rules) -> int:
         reasons=(*REASONS, CORE_ERROR),
         rules_digest=rules.digest,
         tzdata=tzdata_digest(),
+        ring=() if rules.rota is None else rules.rota.ring,
     )
     web = Web(metrics.page, status.not_ready, status.not_alive)
     layout = loop.run_until_complete(_prepare(settings, status, web))

@@ -22,7 +22,7 @@ from aiokafka.errors import ProducerFenced
 
 from worker.settings import Settings
 from worker.sla.calendars import tzdata_digest
-from worker.sla.events import Event, Signal, Tick
+from worker.sla.events import Event, HandoffSignal, Signal, Tick
 from worker.sla.policies import Rules
 from worker.sla.rows import RowFromFuture, pack, unpack, wake_of
 from worker.sla.tickets import Outcome, Ticket, apply
@@ -32,7 +32,7 @@ from worker.stream.dead import DeadLetter, encode_dead
 from worker.stream.gate import Ends, Gate
 from worker.stream.outbox import Outbox, Record
 from worker.stream.position import Position, Reached
-from worker.stream.speech import encode_signal
+from worker.stream.speech import encode_handoff, encode_signal
 from worker.stream.topics import Layout
 from worker.stream.watching import Watcher
 
@@ -93,12 +93,14 @@ class _Flush:
         self.tickets: dict[bytes, Outcome] = {}
         self.signals: list[Signal] = []
         self.spoken: list[Record] = []
+        self.handoffs: list[HandoffSignal] = []
+        self.handed: list[Record] = []
         self.dead: list[Record] = []
         self.reached: dict[str, Reached] = {}
         self.historic = 0
 
     def __bool__(self) -> bool:
-        return bool(self.tickets or self.spoken or self.dead or self.reached)
+        return bool(self.tickets or self.spoken or self.handed or self.dead or self.reached)
 
 
 class Lane:
@@ -387,6 +389,7 @@ class Lane:
             self.shop.watcher.counted(reason)
         flush.historic += outcome.historic
         flush.signals.extend(outcome.signals)
+        flush.handoffs.extend(outcome.handoffs)
         self.agenda.put(key, outcome.wake_at)
         if outcome.changed:
             flush.tickets[key] = outcome
@@ -419,10 +422,11 @@ class Lane:
             ticket = self._ticket(key)
             if ticket is None:
                 continue
-            before = len(flush.signals)
-            self._keep(flush, key, apply(ticket, tick, self.shop.rules))
-            for signal in flush.signals[before:]:
-                flush.spoken.append(encode_signal(signal, until, self.shop.rules.digest, self._tzdata))
+            outcome = apply(ticket, tick, self.shop.rules)
+            self._keep(flush, key, outcome)
+            digest, tzdata = self.shop.rules.digest, self._tzdata
+            flush.spoken += (encode_signal(signal, until, digest, tzdata) for signal in outcome.signals)
+            flush.handed += (encode_handoff(signal, until, digest, tzdata) for signal in outcome.handoffs)
         return False
 
     def _has_read_to(self, ends: Ends) -> bool:
@@ -446,12 +450,15 @@ class Lane:
             rows.append((key, row, []))
         rows.append((position.KEY, position.pack(self._position), []))
         topics = self.shop.settings.topics
-        others = {t: r for t, r in ((topics.signals, flush.spoken), (topics.dead, flush.dead)) if r}
+        every = ((topics.signals, flush.spoken), (topics.handoffs, flush.handed), (topics.dead, flush.dead))
+        others = {topic: records for topic, records in every if records}
         await self._say(rows, others)
         now = self.shop.now()
         settle = self.shop.settings.settle
         late = [now - s.due - settle for s in flush.signals if s.kind == "breached"]
-        self.shop.watcher.committed(flush.signals, late, flush.historic, time.monotonic() - started)
+        late += [now - h.boundary - settle for h in flush.handoffs if h.at == h.boundary and h.kind != "proposed"]
+        late += [now - h.at for h in flush.handoffs if h.kind == "proposed"]
+        self.shop.watcher.committed(flush.signals, flush.handoffs, late, flush.historic, time.monotonic() - started)
         self._moved_at = time.monotonic()
 
     async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> None:

@@ -1,4 +1,4 @@
-"""What the worker says on the bus: a Signal becomes a record of `sla-signals`, as `schemas/sla-signal.schema.json` says.
+"""What the worker says on the bus: signals become records of `sla-signals` and `warm-handoffs`, as `schemas/` says.
 
 CloudEvents 1.0 in binary mode: the value is plain JSON, the attributes are headers. Instants are RFC 3339 with `Z`
 and milliseconds, amounts are seconds (whole ones without a fraction). The order of fields is fixed: the same signal
@@ -7,9 +7,12 @@ is the same bytes. replay prints these values too, so nothing here may depend on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import orjson
 
-from worker.sla.events import Signal
+from worker.sla.calendars import utc_to_wall
+from worker.sla.events import HandoffSignal, Signal
 from worker.stream.instants import form
 
 #: CloudEvents `source`: a URI reference that is the same for every instance, since ids are.
@@ -57,12 +60,60 @@ def encode_signal(signal: Signal, detected_at: int, rules_digest: str, tzdata: s
         "rules": {"digest": rules_digest, "tzdata": tzdata},
         "retracts": signal.retracts,
     }
-    key = signal.ticket_id.encode()
+    return _spoken(signal.ticket_id, signal.id, f"sla.timer.{signal.kind}.v1", detected, rules_digest, tzdata, said)
+
+
+def encode_handoff(signal: HandoffSignal, detected_at: int, rules_digest: str, tzdata: str) -> Spoken:
+    """Key, value and headers of one handoff signal; arguments as for `encode_signal`."""
+    detected = form(detected_at)
+    said = {
+        "id": signal.id,
+        "kind": signal.kind,
+        "ticket_id": signal.ticket_id,
+        "severity": signal.severity,
+        "customer": signal.customer,
+        "plan": signal.plan,
+        "from": signal.outgoing,
+        "to": signal.incoming,
+        "boundary": {
+            "utc": form(signal.boundary),
+            "from_local": _local(signal.outgoing_zone, signal.boundary),
+            "to_local": _local(signal.incoming_zone, signal.boundary),
+        },
+        "overlap": {"opens": form(signal.overlap_from), "closes": form(signal.boundary)},
+        "timers": [
+            {
+                "metric": timer.metric,
+                "cycle": timer.cycle,
+                "state": timer.state,
+                "due": None if timer.due is None else form(timer.due),
+                "remaining_seconds": None if timer.remaining_ms is None else _seconds(timer.remaining_ms),
+            }
+            for timer in signal.timers
+        ],
+        "briefing": None if signal.briefing is None else orjson.Fragment(signal.briefing),
+        "last_public_update": None if signal.last_public_update is None else form(signal.last_public_update),
+        "proposed_at": form(signal.proposed_at),
+        "acknowledge_by": form(signal.boundary),
+        "acknowledged_at": None if signal.acknowledged_at is None else form(signal.acknowledged_at),
+        "late_seconds": None if signal.late_ms is None else _seconds(signal.late_ms),
+        "reason": signal.reason,
+        "detected_at": detected,
+        "rules": {"digest": rules_digest, "tzdata": tzdata},
+        "retracts": signal.retracts,
+    }
+    return _spoken(signal.ticket_id, signal.id, f"sla.handoff.{signal.kind}.v1", detected, rules_digest, tzdata, said)
+
+
+def _spoken(
+    ticket_id: str, signal_id: str, kind: str, detected: str, rules_digest: str, tzdata: str, said: Mapping[str, object]
+) -> Spoken:
+    key = ticket_id.encode()
     headers = [
         ("ce_specversion", b"1.0"),
-        ("ce_id", signal.id.encode()),
+        ("ce_id", signal_id.encode()),
         ("ce_source", source.encode()),
-        ("ce_type", b"sla.timer.%b.v1" % signal.kind.encode()),
+        ("ce_type", kind.encode()),
         ("ce_subject", key),
         ("ce_time", detected.encode()),
         ("ce_slarules", rules_digest.encode()),
@@ -70,6 +121,12 @@ def encode_signal(signal: Signal, detected_at: int, rules_digest: str, tzdata: s
         ("content-type", b"application/json"),
     ]
     return key, bytes(memoryview(orjson.dumps(said))), headers
+
+
+def _local(zone: str, at: int) -> str:
+    """The same instant on the wall of an office: RFC 3339 with its offset, milliseconds where there are any."""
+    local = utc_to_wall(zone, at)
+    return local.isoformat(timespec="milliseconds" if at % 1000 else "seconds")
 
 
 def _seconds(ms: int) -> int | float:

@@ -93,7 +93,7 @@ async def _look(settings: Settings) -> tuple[Layout | None, list[str]]:
 
 
 def _outputs(settings: Settings) -> tuple[str, ...]:
-    return settings.topics.signals, settings.topics.dead
+    return settings.topics.signals, settings.topics.handoffs, settings.topics.dead
 
 
 async def _counts(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str, int]:

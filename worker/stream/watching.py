@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from worker.sla.events import Signal
+from worker.sla.events import HandoffSignal, Signal
 
 
 class Watcher(Protocol):
@@ -26,8 +26,15 @@ class Watcher(Protocol):
     def dead(self, reason: str) -> None:
         """A record went to the dead-letter topic."""
 
-    def committed(self, signals: list[Signal], lateness_ms: list[int], historic: int, seconds: float) -> None:
-        """A transaction is on the topics; `lateness_ms`: due (and settle) to the broker's acknowledgement."""
+    def committed(
+        self,
+        signals: list[Signal],
+        handoffs: list[HandoffSignal],
+        lateness_ms: list[int],
+        historic: int,
+        seconds: float,
+    ) -> None:
+        """A transaction is on the topics; `lateness_ms`: due or boundary (and settle) to the broker's acknowledgement."""
 
     def failed(self, kind: str) -> None:
         """A transaction's outcome is unknown; the lane opens again."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
-from worker.sla.events import Signal
+from worker.sla.events import HandoffSignal, Signal
 from worker.sla.policies import SEVERITIES
 from worker.sla.timers import METRICS
 
 _KINDS = ("warned", "breached", "retracted")
+_HANDOFFS = ("proposed", "completed", "completed_late", "missed", "escalated", "cancelled")
 _NONE = "none"
 _LATENESS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
@@ -27,12 +28,16 @@ COUNTS = (
     "forgotten",
     "ignored",
     "no_plan",
+    "no_proposal",
     "no_region",
     "no_severity",
     "not_a_named_contact",
+    "not_proposed_office",
     "policy_does_not_apply",
     "read_again",
     "skipped",
+    "too_late",
+    "unknown_office",
     "unknown_plan",
     "unknown_product",
     "unknown_region",
@@ -43,7 +48,15 @@ COUNTS = (
 class Metrics:
     """The worker's series in a registry of their own; implements the stream's Watcher."""
 
-    def __init__(self, *, topics: tuple[str, ...], reasons: tuple[str, ...], rules_digest: str, tzdata: str) -> None:
+    def __init__(
+        self,
+        *,
+        topics: tuple[str, ...],
+        reasons: tuple[str, ...],
+        rules_digest: str,
+        tzdata: str,
+        ring: tuple[str, ...] = (),
+    ) -> None:
         self.registry = registry = CollectorRegistry()
         self.events = Counter("sla_events", "Events applied, by source topic.", ["topic"], registry=registry)
         self.delay = Histogram(
@@ -56,6 +69,12 @@ class Metrics:
             "sla_signals",
             "Signals sent, by kind, metric and severity.",
             ["kind", "metric", "severity"],
+            registry=registry,
+        )
+        self.handoffs = Counter(
+            "sla_handoffs",
+            "Handoff signals sent, by what became of it and the two offices.",
+            ["kind", "outgoing", "incoming"],
             registry=registry,
         )
         self.lateness = Histogram(
@@ -98,6 +117,11 @@ class Metrics:
             for metric in METRICS:
                 for severity in (*SEVERITIES, _NONE):
                     self.signals.labels(kind, metric, severity)
+        for kind in _HANDOFFS:
+            for outgoing in ring:
+                for incoming in ring:
+                    if outgoing != incoming:
+                        self.handoffs.labels(kind, outgoing, incoming)
         for reason in COUNTS:
             self.noted.labels(reason)
         for reason in reasons:
@@ -122,13 +146,23 @@ class Metrics:
         """A record went to the dead-letter topic."""
         self.dead_letters.labels(reason).inc()
 
-    def committed(self, signals: list[Signal], lateness_ms: list[int], historic: int, seconds: float) -> None:
+    def committed(
+        self,
+        signals: list[Signal],
+        handoffs: list[HandoffSignal],
+        lateness_ms: list[int],
+        historic: int,
+        seconds: float,
+    ) -> None:
         """A transaction is on the topics."""
         self.transactions.inc()
         self.transaction_seconds.observe(seconds)
         self.historic.inc(historic)
         for signal in signals:
             self.signals.labels(signal.kind, signal.metric, signal.severity or _NONE).inc()
+        for handoff in handoffs:
+            what = handoff.kind if handoff.late_ms is None else "completed_late"
+            self.handoffs.labels(what, handoff.outgoing, handoff.incoming).inc()
         for late in lateness_ms:
             self.lateness.observe(max(0, late) / 1000)
 

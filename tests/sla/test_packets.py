@@ -1,0 +1,152 @@
+"""What is told of handoffs: each once, the same whoever tells it, and taken back by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+from hypothesis import given, settings, strategies as st
+
+from tests.oracles.rota_cases import rules_of, shown
+from tests.oracles.stories import fact, instant
+from tests.sla.test_rota import SOME, histories, rotas
+from tests.sla.world import examples
+from worker.replay import Play, Said, published
+from worker.sla.calendars import DAY_MS
+from worker.sla.events import HandoffSignal, Tick
+from worker.sla.packets import plan
+from worker.sla.policies import Rules
+from worker.sla.rows import pack, unpack
+from worker.sla.tickets import Ticket, apply
+
+SCHEMA = jsonschema_rs.Draft202012Validator(
+    json.loads(Path("schemas/warm-handoffs.schema.json").read_text()), validate_formats=True
+)
+
+
+def played(rules: Rules, history: list[dict[str, Any]], until: int) -> tuple[Ticket | None, list[Said]]:
+    """The ticket and everything told of handoffs by `until`, events in the order of the list."""
+    run = Play(rules)
+    said: list[Said] = []
+    for record in history:
+        said += run.event(fact(record | {"occurred_at": shown(record["occurred_at"])}, record["occurred_at"]))
+    said += run.until(until)
+    return run.tickets.get("T1"), [one for one in said if isinstance(one.signal, HandoffSignal)]
+
+
+def standing(said: list[Said]) -> set[tuple[int, str, str, str]]:
+    """The verdicts that readers of the topic believe: what was said, less what was taken back."""
+    found: dict[str, tuple[int, str, str, str]] = {}
+    for one in said:
+        signal = one.signal
+        assert isinstance(signal, HandoffSignal)
+        if signal.retracts is not None:
+            found.pop(signal.retracts, None)
+            if signal.kind == "completed" and signal.late_ms is None:  # in time after all: no late one either
+                here = (signal.boundary, signal.outgoing)
+                found = {key: value for key, value in found.items() if value[:2] != here}
+        if signal.kind in ("completed", "missed"):
+            late = "" if signal.late_ms is None else f" {signal.late_ms}"
+            found[signal.id] = (signal.boundary, signal.outgoing, signal.incoming, signal.kind + late)
+        if signal.kind == "cancelled" and signal.retracts is not None and signal.retracts_kind != "completed":
+            here = (signal.boundary, signal.outgoing)
+            found = {key: value for key, value in found.items() if value[:2] != here}
+    return set(found.values())
+
+
+@settings(SOME, max_examples=examples(60))
+@given(st.data(), rotas())
+def test_any_order_tells_the_same_verdicts_in_the_end(data: st.DataObject, asked: dict[str, Any]) -> None:
+    rules = rules_of(asked)
+    assert rules.rota is not None
+    history = data.draw(histories(rules.rota))
+    end = history[0]["occurred_at"] + 6 * DAY_MS
+    history.sort(key=lambda record: record["occurred_at"])
+    shuffled = data.draw(st.permutations([*history, *history[: len(history) // 2]]))
+    (ticket, straight), (_, mixed) = played(rules, history, end), played(rules, list(shuffled), end)
+    assert standing(straight) == standing(mixed)
+    for said in (straight, mixed):
+        ids = [one.signal.id for one in said]
+        assert len(set(ids)) == len(ids)
+    if ticket is not None and ticket.book is not None and ticket.book.custody is not None:
+        told = ticket.said.handoffs
+        assert plan(told, ticket.book.custody, end, 0, -(2**62)) == [] or ticket.book.custody.next_at is not None
+        assert unpack(pack(ticket), "T1").said.handoffs == told
+
+
+@settings(SOME, max_examples=examples(60))
+@given(st.data(), rotas())
+def test_when_the_worker_ran_shows_only_in_detection(data: st.DataObject, asked: dict[str, Any]) -> None:
+    """All facts at once and then one look, against a look before each fact: the same packets, byte for byte."""
+    rules = rules_of(asked)
+    assert rules.rota is not None
+    history = data.draw(histories(rules.rota))
+    history.sort(key=lambda record: (record["occurred_at"], record["event_id"]))
+    if history[0]["type"] != "ticket-created":
+        return
+    end = history[0]["occurred_at"] + 6 * DAY_MS
+    _, awake = played(rules, history, end)
+    ticket: Ticket | None = None
+    for record in history:
+        one = fact(record | {"occurred_at": shown(record["occurred_at"])}, record["occurred_at"])
+        ticket = apply(ticket, one, rules).ticket
+    late = apply(ticket, Tick(end), rules).handoffs
+
+    def words(signals: list[Any]) -> list[bytes]:
+        return sorted(published(Said(signal, end), rules, "tz") for signal in signals)
+
+    assert words([one.signal for one in awake]) == words(list(late))
+    for value in words(list(late)):
+        SCHEMA.validate(json.loads(value))
+
+
+def test_one_packet_as_the_incoming_office_reads_it() -> None:
+    history = [
+        {"type": "ticket-created", "event_id": "e1", "ticket_id": "T1", "occurred_at": instant("2026-05-13T01:00:00Z"),
+         "severity": "L1", "opened_by": {"role": "customer"}, "region": "au", "customer": "acme"},
+        {"type": "ticket-updated", "event_id": "e2", "ticket_id": "T1", "occurred_at": instant("2026-05-13T05:00:00Z"),
+         "message": {"role": "agent", "public": True}},
+        {"type": "ticket-updated", "event_id": "e3", "ticket_id": "T1", "occurred_at": instant("2026-05-13T06:40:00Z"),
+         "handoff": {"acknowledged_by": "bengaluru", "boundary": "2026-05-13T07:00:00Z"}},
+    ]  # fmt: skip
+    rules = rules_of({})
+    _, said = played(rules, history, instant("2026-05-13T07:00:01Z"))
+    first, second = (json.loads(published(one, rules, "tz")) for one in said)
+    assert (first["kind"], second["kind"]) == ("proposed", "completed")
+    assert first["boundary"] == {
+        "utc": "2026-05-13T07:00:00.000Z",
+        "from_local": "2026-05-13T17:00:00+10:00",
+        "to_local": "2026-05-13T12:30:00+05:30",
+    }
+    assert first["last_public_update"] == "2026-05-13T05:00:00.000Z"
+    assert first["acknowledge_by"] == "2026-05-13T07:00:00.000Z"
+    assert first["acknowledged_at"] is None
+    assert second["acknowledged_at"] == "2026-05-13T06:40:00.000Z"
+
+
+def test_boundaries_before_the_first_announcement_are_historic() -> None:
+    rules = rules_of({})
+    created = {"type": "ticket-created", "event_id": "e1", "ticket_id": "T1", "occurred_at": "2026-05-13T01:00:00Z",
+               "severity": "L1", "opened_by": {"role": "customer"}, "region": "au"}  # fmt: skip
+    ticket = apply(None, fact(created, instant(created["occurred_at"])), rules).ticket
+    outcome = apply(ticket, Tick(instant("2026-05-13T12:00:00Z"), announce_from=instant("2026-05-13T09:00:00Z")), rules)
+    assert [(s.kind, s.boundary) for s in outcome.handoffs] == [
+        (kind, instant("2026-05-13T11:30:00Z")) for kind in ("proposed", "missed")
+    ]
+    assert outcome.historic == 1
+    again = apply(outcome.ticket, Tick(instant("2026-05-13T12:00:01Z")), rules)
+    assert again.handoffs == ()
+
+
+def test_settling_delays_a_verdict_and_not_a_proposal() -> None:
+    rules = rules_of({})
+    created = {"type": "ticket-created", "event_id": "e1", "ticket_id": "T1", "occurred_at": "2026-05-13T01:00:00Z",
+               "severity": "L1", "opened_by": {"role": "customer"}, "region": "au"}  # fmt: skip
+    ticket = apply(None, fact(created, instant(created["occurred_at"])), rules).ticket
+    outcome = apply(ticket, Tick(instant("2026-05-13T07:00:01Z"), settle=5000), rules)
+    assert [s.kind for s in outcome.handoffs] == ["proposed"]
+    assert outcome.wake_at == instant("2026-05-13T07:00:05Z")
+    outcome = apply(outcome.ticket, Tick(instant("2026-05-13T07:00:05.001Z"), settle=5000), rules)
+    assert [s.kind for s in outcome.handoffs] == ["missed"]
