@@ -56,7 +56,7 @@ class Bus:
         name = f"t{uuid.uuid4().hex[:8]}"
         self.name = name
         self.created, self.updated = f"{name}-created", f"{name}-updated"
-        self.signals, self.dead = f"{name}-signals", f"{name}-dead"
+        self.signals, self.handoffs, self.dead = f"{name}-signals", f"{name}-handoffs", f"{name}-dead"
         self.policy = folder / "policy.yaml"
         self.policy.write_text(POLICY)
         self.access = KafkaAccess(url)
@@ -72,6 +72,7 @@ class Bus:
             "SLA_TOPIC_CREATED": self.created,
             "SLA_TOPIC_UPDATED": self.updated,
             "SLA_TOPIC_SIGNALS": self.signals,
+            "SLA_TOPIC_HANDOFFS": self.handoffs,
             "SLA_TOPIC_DEAD": self.dead,
             "SLA_POLICY": str(self.policy),
             "SLA_SESSION": "6s",

@@ -1,0 +1,134 @@
+"""Critical tickets around the sun, on a real broker: what the topic says of handoffs is what `replay` says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.world import Bus, WorkerProcess, text, until
+from tests.oracles.stories import instant
+from worker import replay
+from worker.rules import rulebook
+from worker.settings import Settings
+from worker.sla.calendars import DAY_MS
+from worker.sla.policies import Rules
+from worker.stream import wire
+from worker.stream.feeder import feeding
+from worker.stream.reader import read_all
+
+MINUTE = 60_000
+POLICY = """\
+kind: policy
+name: e2e
+version: "1"
+plans: any
+handoffs: true
+warn: [0.5]
+targets:
+  first_response: 4h
+  resolution: {L1: 30h}
+"""
+REGIONS = rulebook.PRESETS / "regions.yaml"
+TICKETS, SEED = 80, 5
+
+
+def history(rules: Rules, dice: random.Random) -> list[dict[str, Any]]:
+    """Tickets over three days; most boundaries are acknowledged, some late, some by the wrong office, some by nobody."""
+    start = instant("2026-05-12T22:00:00Z")
+    assert rules.rota is not None
+    coming = rules.rota.boundaries(start, start + 4 * DAY_MS)
+    found = []
+    for number in range(TICKETS):
+        opened, ticket = start + dice.randrange(3 * DAY_MS), f"T-{number}"
+        region = dice.choice(["au", "in", "nl", "br", "us", "nowhere"])
+        severity = dice.choice(["L1", "L1", "L1", "L2"])
+        one = {"ticket_id": ticket, "severity": severity, "region": region, "opened_by": {"role": "customer"}}
+        found.append({"type": "ticket-created", "event_id": f"{ticket}/0", "occurred_at": opened, **one})
+        for place, boundary in enumerate(b for b in coming if opened < b.at < opened + 2 * DAY_MS):
+            luck = dice.random()
+            if luck < 0.15:
+                continue
+            at = boundary.at + (dice.randrange(-40, 0) if luck < 0.8 else dice.randrange(1, 40)) * MINUTE
+            who = boundary.incoming if luck < 0.9 else "amsterdam"
+            handoff = {"acknowledged_by": who, "boundary": text(boundary.at)}
+            update = {"event_id": f"{ticket}/{place + 1}", "ticket_id": ticket, "occurred_at": at, "handoff": handoff}
+            if dice.random() < 0.1:
+                update["briefing"] = {
+                    "findings": ["the replica lags"],
+                    "next_actions": [{"what": "call", "who": "Mei"}],
+                }
+            if dice.random() < 0.05:
+                update["status"] = dice.choice(["resolved", "open"])
+            if dice.random() < 0.05:
+                update["severity"] = dice.choice(["L1", "L2"])
+            found.append({"type": "ticket-updated", **update})
+    found.sort(key=lambda event: (event["occurred_at"], event["event_id"]))
+    return [event | {"occurred_at": text(event["occurred_at"])} for event in found]
+
+
+def test_handoffs_through_kills_are_those_of_the_replay(kafka, tmp_path: Path) -> None:
+    bus = Bus(kafka.url, tmp_path)
+    bus.policy.write_text(POLICY)
+    rules = rulebook.load([bus.policy, REGIONS])
+    events = history(rules, random.Random(SEED))
+    end = instant("2026-05-20T00:00:00Z")
+    heard = [wire.decode_line(json.dumps(event).encode(), salt=b"") for event in events]
+    assert all(isinstance(one, wire.Event) for one in heard)
+    expected = [json.loads(line) for line in replay.lines(replay.in_time(heard), rules, until=end)]  # type: ignore[arg-type]
+    handoffs = {one["id"]: one for one in expected if "boundary" in one}
+    timers = {one["id"]: one for one in expected if "metric" in one}
+    assert {one["kind"] for one in handoffs.values()} == {"proposed", "completed", "missed", "escalated", "cancelled"}
+    assert len(handoffs) > 300
+
+    more = {"SLA_CLOCK": "event", "SLA_POLICY": f"{bus.policy}:{REGIONS}"}
+    settings = Settings.read(
+        {
+            "KAFKA_URL": kafka.url,
+            "SLA_TOPIC_CREATED": bus.created,
+            "SLA_TOPIC_UPDATED": bus.updated,
+            "SLA_CLOCK": "event",
+        }
+    )
+
+    async def story(one: WorkerProcess, other: WorkerProcess) -> None:
+        await one.ready()
+        await other.ready()
+        async with feeding(settings) as feed:
+            for number, event in enumerate(events):
+                kind = "created" if event["type"] == "ticket-created" else "updated"
+                await feed.send(kind, event["ticket_id"].encode(), json.dumps(event).encode())  # type: ignore[arg-type]
+                if number % 40 == 0:
+                    await feed.watermark(instant(event["occurred_at"]))
+                    await feed.flush()
+                if number == len(events) // 2:  # in the middle of a shift's change
+                    one.kill()
+                    one.start()
+            await feed.watermark(end)
+            await feed.flush()
+
+        async def all_is_said() -> bool:
+            return len(await read_all(bus.access, bus.handoffs)) >= len(handoffs)
+
+        await until(all_is_said, within=90)
+
+        async def all_timers_too() -> bool:
+            return len(await bus.said()) >= len(timers)
+
+        await until(all_timers_too)
+        said = [json.loads(record.value or b"") for record in await read_all(bus.access, bus.handoffs)]
+        assert len({signal["id"] for signal in said}) == len(said)
+        assert [differing(signal, handoffs[signal["id"]]) for signal in said] == [[]] * len(handoffs)
+        signals = [{k: v for k, v in signal.items() if k != "_timestamp"} for signal in await bus.said()]
+        assert [differing(signal, timers[signal["id"]]) for signal in signals] == [[]] * len(timers)
+        print(f"{len(events)} events, {len(said)} handoff signals, {len(signals)} of timers, 0 differ")
+
+    with WorkerProcess(bus, "one", **more) as one, WorkerProcess(bus, "other", **more) as other:
+        asyncio.run(story(one, other))
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The fields that differ, but for when the worker noticed."""
+    return [name for name in one if name != "detected_at" and one[name] != other[name]]
