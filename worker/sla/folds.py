@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from worker.sla.handoffs import Custody, begun, remembered
 from worker.sla.history import Book, settled, standing
-from worker.sla.policies import Attributes, Rules
+from worker.sla.policies import Attributes, Promise, Rules
 from worker.sla.timers import Cause, Hole, Moment, State, Timer, rescheduled, target_for
 
 
@@ -40,6 +40,7 @@ class Cycle(msgspec.Struct, frozen=True, array_like=True):
     due: int | None
     breach: Verdict | None
     judged_by: Attributes | None
+    promised: Promise | None = None
 
 
 class Fold(msgspec.Struct, frozen=True, array_like=True):
@@ -138,6 +139,7 @@ def _cycle(timer: Timer, now: Attributes) -> Cycle:
         due=timer.due,
         breach=None if breach is None else Verdict(breach.due, breach.cause),
         judged_by=judged_by,
+        promised=timer.promised,
     )
 
 
@@ -155,7 +157,7 @@ def _timer(cycle: Cycle, fold: Fold, rules: Rules) -> Timer:
         revealed=cycle.revealed,
         terms=terms,
         target=target if cycle.state in ("running", "paused") or judged is None else judged,
-        promised=judged or target,
+        promised=cycle.promised,
         state=cycle.state,
         holes=cycle.holes,
         paused_at=cycle.paused_at,

@@ -80,11 +80,13 @@ def plan(told: Iterable[Told], custody: Custody, at: int, settle: int, judged_fr
     found: list[Statement] = []
     for boundary, outgoing in sorted(keys):
         if boundary >= judged_from:
-            found += _at_boundary(*keys[boundary, outgoing], at, settle)
+            found += _at_boundary(*keys[boundary, outgoing], at, settle, judged_from)
     return found
 
 
-def _at_boundary(handoffs: list[Handoff], told: list[Told], at: int, settle: int) -> list[Statement]:
+def _at_boundary(
+    handoffs: list[Handoff], told: list[Told], at: int, settle: int, judged_from: int
+) -> list[Statement]:
     standing = [one for one in told if one.standing]
     proposed = {one.number: one for one in standing if one.kind == "proposed"}
     cancelled = {one.number: one for one in standing if one.kind == "cancelled"}
@@ -114,7 +116,11 @@ def _at_boundary(handoffs: list[Handoff], told: list[Told], at: int, settle: int
         if number in cancelled:
             continue
         if same is None and not judged and verdict is None:
-            found.append(Statement("cancelled", _handoff_of(one), at - 1, reason=WITHDRAWN))
+            if one.proposed_at < judged_from:  # before the rules changed
+                gone = Statement("cancelled", _handoff_of(one), at - 1, reason=ROTA_CHANGED, undone=(one,))
+            else:
+                gone = Statement("cancelled", _handoff_of(one), at - 1, reason=WITHDRAWN)
+            found.append(gone)
         elif same is not None and same.state == "cancelled" and same.ended_at is not None and same.ended_at <= at:
             found.append(Statement("cancelled", same, same.ended_at, reason=same.reason))
     return found
@@ -156,8 +162,9 @@ def remember(
     again = sum((one.boundary, one.outgoing, one.number, one.kind) == same and not one.standing for one in before)
     one = _told(handoff, kind, handoff_identity(ticket_id, handoff, kind, again))
     one = replace(one, late_at=statement.late_at, historic=historic)
-    if statement.retracts is not None and statement.retracts.late_at and kind == "cancelled":
-        one = replace(one, standing=False)  # only a late take-up is gone: the miss stands, the proposal was made
+    late_gone = statement.retracts is not None and statement.retracts.late_at and kind == "cancelled"
+    if late_gone or statement.reason == ROTA_CHANGED:
+        one = replace(one, standing=False)  # the miss stands, or it is proposed anew: nothing to be remembered
     return (*before, one), one
 
 

@@ -121,6 +121,15 @@ class Customer(msgspec.Struct, frozen=True):
     contacts: tuple[Contact, ...] | None = None
 
 
+class Promise(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A duration on a calendar, to tell whether it really is another one (SPEC 5, from_change)."""
+
+    ms: int
+    days: int
+    reading: Reading
+    calendar_digest: str
+
+
 class Target(msgspec.Struct, frozen=True):
     """One target as it applies to one ticket now: an amount on a calendar, with its marks."""
 
@@ -130,14 +139,10 @@ class Target(msgspec.Struct, frozen=True):
     marks: tuple[Mark, ...]
     clause: str | None
 
-    def same_promise(self, other: Target) -> bool:
-        """Is neither the duration nor the calendar really another one (SPEC 5, from_change)?"""
-        return (
-            self.amount.ms == other.amount.ms
-            and self.amount.days == other.amount.days
-            and self.amount.reading == other.amount.reading
-            and self.calendar.digest == other.calendar.digest
-        )
+    @property
+    def promise(self) -> Promise:
+        """What really is promised: other marks, another clause or another text are the same promise."""
+        return Promise(self.amount.ms, self.amount.days, self.amount.reading, self.calendar.digest)
 
 
 class Terms(msgspec.Struct, frozen=True):

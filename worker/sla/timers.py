@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from worker.sla.calendars import Calendar
-from worker.sla.policies import Attributes, Mark, Target, Terms
+from worker.sla.policies import Attributes, Mark, Promise, Target, Terms
 
 State = Literal["running", "paused", "met", "cancelled"]
 Cause = Literal["elapsed", "retarget", "late_event", "policy_changed"]
@@ -72,7 +72,7 @@ class Timer(msgspec.Struct, frozen=True):
     terms: Terms
     target: Target | None = None
     #: the last target it had: covered again by the same promise, it has its old start (SPEC 4)
-    promised: Target | None = None
+    promised: Promise | None = None
     state: State = "running"
     holes: tuple[Hole, ...] = ()
     paused_at: int | None = None
@@ -136,7 +136,8 @@ def spent_ms(timer: Timer, until: int) -> int:
 def arm(metric: str, cycle: int, armed_by: str, at: int, known: int, terms: Terms) -> Timer:
     """A new timer, running from `at`."""
     target = target_for(metric, cycle, terms)
-    return rescheduled(Timer(metric, cycle, armed_by, at, known, terms, target, target))
+    promised = None if target is None else target.promise
+    return rescheduled(Timer(metric, cycle, armed_by, at, known, terms, target, promised))
 
 
 def pause(timer: Timer, at: int, known: int, reason: str) -> Timer:
@@ -237,9 +238,9 @@ def retarget(
         return timer if terms is timer.terms else replace(timer, terms=terms)
     if new is None:
         return replace(timer, terms=terms, target=None, due=None, marks=(), next_at=None)
-    before = timer.promised
-    timer = replace(timer, terms=terms, target=new, promised=new)
-    if terms.from_change and (before is None or not new.same_promise(before)):
+    before, promised = timer.promised, new.promise
+    timer = replace(timer, terms=terms, target=new, promised=promised)
+    if terms.from_change and promised != before:
         timer = replace(timer, started=at, holes=(), paused_at=None if timer.paused_at is None else at)
     timer = replace(timer, revealed=known)
     if timer.state == "running":

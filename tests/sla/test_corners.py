@@ -1,0 +1,353 @@
+"""Corners of the core that a changed line could hide in: each story here was written against one."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from tests.oracles.rota_cases import roster_of, rules_of
+from tests.oracles.stories import fact, instant
+from tests.sla.world import Desk, created, event, rules
+from worker.rules import rulebook
+from worker.sla.calendars import DAY_MS, UnknownZone, wall_to_utc, zones_of
+from worker.sla.events import Acknowledgement, Event, HandoffSignal, Message, Opener, Tick
+from worker.sla.handoffs import Custody, Handoff, Span
+from worker.sla.packets import Statement, Told, handoff_identity, plan, remember
+from worker.sla.policies import Attributes, Rules
+from worker.sla.rota import Rota
+from worker.sla.rows import RowDamaged, RowFromFuture, pack, unpack, wake_of
+from worker.sla.tickets import Ticket, apply, view
+
+HOUR = 3_600_000
+
+
+def test_zones_of_another_database(tmp_path: Path) -> None:
+    (tmp_path / "Europe").mkdir()
+    with resources.as_file(resources.files("tzdata.zoneinfo").joinpath("Europe", "Berlin")) as file:
+        shutil.copy(file, tmp_path / "Europe" / "Berlin")
+    zones = zones_of(tmp_path)
+    assert zones("Europe/Berlin").key == "Europe/Berlin"
+    with pytest.raises(UnknownZone):
+        zones("Europe/Paris")
+
+
+def test_the_hours_that_clocks_skip_and_repeat() -> None:
+    def utc(zone: str, wall: str) -> int:
+        return wall_to_utc(zone, datetime.fromisoformat(wall))
+
+    assert utc("Europe/Berlin", "2026-10-25T02:30") == instant("2026-10-25T00:30:00Z")
+    assert utc("Europe/Berlin", "2026-03-29T02:30") == instant("2026-03-29T01:30:00Z")
+    assert utc("Australia/Lord_Howe", "2026-10-04T02:15") == instant("2026-10-03T15:45:00Z")
+    assert utc("America/New_York", "2026-11-01T01:59") == instant("2026-11-01T05:59:00Z")
+
+
+def test_a_row_keeps_all_that_an_event_says() -> None:
+    full = Event(
+        created=False, event_id="e", ticket_id="T1", occurred_at=5, known_at=9, digest=b"12345678", time_source="broker",
+        severity="L1", plan=None, customer="acme", product="p", environment="qa", region="de", status="open", assigned_to=None,
+        assigned_group="g", opened_by=Opener("customer", "ab"), message=Message("agent", False, "sydney"), merged_into="T2",
+        briefing=b'{"findings":[]}', handoff=Acknowledgement("sydney", 7),
+    )  # fmt: skip
+    ticket = Ticket(
+        "T1", (full, replace(full, event_id="f", created=True, time_source="event", briefing=None)), rules_digest="d"
+    )
+    assert unpack(pack(ticket, 3), "T1").facts == ticket.facts
+    assert wake_of(pack(ticket, 3), "T1", "d") == 3
+    assert wake_of(pack(ticket), "T1", "d") is None
+    assert wake_of(pack(ticket, 3), "T1", "other rules") < 0  # type: ignore[operator] - at once, whatever the clock says
+
+
+def test_rows_that_are_none() -> None:
+    row = pack(Ticket("T1"), 3)
+    for broken in (b"", row[:5], row[:17], row[:-1], row[:20] + b"\xff\xff"):
+        with pytest.raises(RowDamaged, match="T1"):
+            unpack(broken, "T1")
+    with pytest.raises(RowFromFuture, match="T1: row version 2"):
+        unpack(bytes([2]) + row[1:], "T1")
+    with pytest.raises(RowFromFuture):
+        wake_of(bytes([2]) + row[1:], "T1", "d")
+
+
+def test_of_a_record_that_came_twice_without_a_time_the_earlier_one_counts() -> None:
+    law = rules(targets={"first_response": "1h"})
+    late = created("2026-05-11T10:00:00Z")
+    late = replace(late, time_source="broker")
+    early = replace(late, occurred_at=instant("2026-05-11T09:59:00Z"), known_at=instant("2026-05-11T09:59:00Z"))
+    first = apply(None, late, law)
+    assert not apply(first.ticket, late, law).changed
+    second = apply(first.ticket, early, law)
+    assert second.counts == ("duplicate",)
+    assert second.ticket is not None
+    assert second.ticket.facts == (early,)
+    assert not apply(second.ticket, late, law).changed
+
+
+def test_a_duplicate_with_a_time_of_its_own_changes_nothing() -> None:
+    law = rules(targets={"first_response": "1h"})
+    one = created("2026-05-11T10:00:00Z", known_at="2026-05-11T10:05:00Z")
+    ticket = apply(None, one, law).ticket
+    again = apply(ticket, replace(one, known_at=one.occurred_at), law)
+    assert (again.changed, again.counts, again.ticket) == (False, ("duplicate",), ticket)
+
+
+def who(**more: Any) -> Attributes:
+    asked: dict[str, Any] = dict.fromkeys(
+        ("plan", "customer", "severity", "product", "environment", "region", "opener")
+    )
+    return Attributes(**{**asked, "opened_by_customer": True, "opened_at": 1_780_000_000_000, "asked_at": 0, **more})
+
+
+def test_an_unknown_region_and_none_are_counted_apart() -> None:
+    presets = rulebook.load([rulebook.PRESETS])
+    assert "unknown_region" in presets.terms(who(plan="select", severity="L1", region="atlantis")).reasons
+    assert "no_region" in presets.terms(who(plan="select", severity="L1")).reasons
+    assert presets.terms(who(plan="select", severity="L1", region="AUS")).reasons == ()
+    assert presets.terms(who(plan="premier", severity="L1", region="aus")).home == "sydney"
+    assert presets.terms(who(plan="premier", severity="L1", region="de")).home is None
+    assert presets.terms(who(plan="premier", severity="L2")).critical is False
+    assert presets.terms(who(plan="select", severity="L1")).critical is False
+
+
+def months_later(desk: Desk, first: str, last: str) -> Desk:
+    """Enough facts over the horizon for the oldest to be folded."""
+    at, end = instant(first), instant(last)
+    for number in range(40):
+        when = datetime.fromtimestamp((at + (end - at) * number // 39) / 1000).astimezone().isoformat()
+        desk.hears(event(when, f"n{number:02}", assigned_to=f"a{number}"))
+    assert desk.ticket is not None
+    assert desk.ticket.fold is not None
+    return desk
+
+
+def test_covered_again_after_the_fold_by_the_same_promise_it_has_its_old_start() -> None:
+    desk = Desk(rules(targets={"resolution": {"L2": "3000h"}}, re_evaluate="from_change"))
+    desk.hears(created("2026-01-01T00:00:00Z", severity="L2"))
+    desk.hears(event("2026-01-02T00:00:00Z", severity="L4"))
+    months_later(desk, "2026-01-03T00:00:00Z", "2026-03-15T00:00:00Z")
+    desk.hears(event("2026-03-16T00:00:00Z", severity="L2"))
+    assert desk.ticket is not None
+    book = view(desk.ticket, desk.rules, instant("2026-03-16T00:00:00Z"))
+    assert book is not None
+    assert [timer.due for timer in book.timers] == [instant("2026-01-01T00:00:00Z") + 3000 * HOUR]
+
+
+def test_a_breach_stands_through_the_fold_also_when_nothing_is_promised_any_more() -> None:
+    desk = Desk(rules(targets={"resolution": {"L2": "1h"}}))
+    desk.hears(created("2026-01-01T00:00:00Z", severity="L2"))
+    assert desk.clock("2026-01-01T02:00:00Z") == ["breached resolution"]
+    desk.hears(event("2026-01-02T00:00:00Z", severity="L4"))
+    months_later(desk, "2026-01-03T00:00:00Z", "2026-03-15T00:00:00Z")
+    assert desk.clock("2026-03-16T00:00:00Z") == []
+    assert len(desk.standing()) == 1
+    desk.hears(event("2026-03-17T00:00:00Z", severity="L2"))
+    assert desk.clock("2026-03-18T00:00:00Z") == []
+
+
+def test_more_facts_than_a_ticket_may_keep_are_folded_by_half() -> None:
+    law = replace(rules(targets={"resolution": "8h"}), facts_cap=10)
+    desk = Desk(law)
+    desk.hears(created("2026-01-01T00:00:00Z"))
+    desk.clock("2026-01-02T00:00:00Z")
+    for minute in range(10):
+        desk.hears(event(f"2026-01-02T00:{minute:02}:00Z", assigned_to=f"a{minute}"))
+    assert desk.ticket is not None
+    assert len(desk.ticket.facts) == 5
+    assert desk.counts.count("folded_early") == 1
+    late = apply(desk.ticket, event("2026-01-02T00:01:30Z", message="agent"), law)
+    assert (late.changed, late.counts) == (False, ("beyond_horizon",))
+
+
+def test_on_a_calendar_that_never_opens_nothing_is_due() -> None:
+    desk = Desk(rules(calendar={"tz": "UTC", "week": {}}, targets={"first_response": "1h", "resolution": "1bd"}))
+    desk.hears(created("2026-01-01T00:00:00Z"))
+    assert desk.clock("2027-01-01T00:00:00Z") == []
+    desk.hears(event("2027-01-01T00:00:00Z", message="agent", status="resolved"))
+    assert desk.ticket is not None
+    book = view(desk.ticket, desk.rules, instant("2027-01-02T00:00:00Z"))
+    assert book is not None
+    assert [(timer.state, timer.due) for timer in book.timers] == [("met", None), ("met", None)]
+
+
+def test_the_end_of_what_a_rota_has_compiled_is_not_to_be_seen() -> None:
+    used, fresh = Rota(roster_of({})), Rota(roster_of({}))
+    used.on_duty(instant("2026-01-05T10:00:00Z"))
+    for day in ("2027-12-30", "2027-12-31", "2025-01-01", "2025-01-02", "2028-01-03"):
+        at = instant(f"{day}T15:30:00Z")
+        assert used.on_duty(at) == fresh.on_duty(at)
+        assert used.boundaries(at, at + 2 * DAY_MS) == fresh.boundaries(at, at + 2 * DAY_MS)
+        assert used.shifts(at, at + DAY_MS) == fresh.shifts(at, at + DAY_MS)
+
+
+def opened(law: Rules, **more: Any) -> Ticket:
+    record = {"type": "ticket-created", "event_id": "e0", "ticket_id": "T1", "occurred_at": "2026-05-13T01:00:00Z",
+              "severity": "L1", "opened_by": {"role": "customer"}, "region": "au", **more}  # fmt: skip
+    ticket = apply(None, fact(record, instant(record["occurred_at"])), law).ticket
+    assert ticket is not None
+    return ticket
+
+
+def test_a_proposal_that_was_sent_gets_its_verdict_whatever_is_announced_from() -> None:
+    law = rules_of({})
+    sent = apply(opened(law), Tick(instant("2026-05-13T06:30:00Z")), law)
+    assert [s.kind for s in sent.handoffs] == ["proposed"]
+    later = Tick(instant("2026-05-13T08:00:00Z"), announce_from=instant("2026-05-13T07:30:00Z"))
+    outcome = apply(sent.ticket, later, law)
+    assert [s.kind for s in outcome.handoffs] == ["missed", "escalated"]
+    assert outcome.historic == 0
+
+
+def test_what_is_written_for_the_next_office_is_in_its_packet_until_it_is_withdrawn() -> None:
+    law = rules_of({})
+    ticket: Ticket | None = opened(law)
+    briefing = event("2026-05-13T05:00:00Z", "b1", briefing=b'{"findings":["x"],"next_actions":[]}')
+    ticket = apply(ticket, briefing, law).ticket
+    (packet,) = apply(ticket, Tick(instant("2026-05-13T06:30:00Z")), law).handoffs
+    assert packet.briefing == briefing.briefing
+    ticket = apply(ticket, event("2026-05-13T06:40:00Z", "b2", briefing=b"null"), law).ticket
+    proposed, missed = apply(ticket, Tick(instant("2026-05-13T07:00:01Z")), law).handoffs
+    assert (proposed.briefing, missed.briefing) == (briefing.briefing, None)  # each as of its own instant
+    (timer,) = proposed.timers
+    assert timer.due == instant("2026-05-13T01:00:00Z") + 3000 * HOUR
+    assert timer.remaining_ms == 3000 * HOUR - (instant("2026-05-13T06:15:00Z") - instant("2026-05-13T01:00:00Z"))
+
+
+def test_ids_of_handoff_signals_count_how_often_they_were_taken_back() -> None:
+    handoff = Handoff(1000, "a", "b", 1, 500, 100, "missed")
+    told: tuple[Told, ...] = ()
+    ids = []
+    for kind, undone in (("proposed", ()), ("missed", ()), ("completed", ("missed",)), ("missed", ("completed",))):
+        gone = tuple(one for one in told if one.kind in undone)
+        told, one = remember(told, Statement(kind, handoff, 1000, undone=gone), "T1", historic=False)  # type: ignore[arg-type]
+        ids.append(one.id)
+    assert ids == [
+        handoff_identity("T1", handoff, *what)
+        for what in (("proposed", 0), ("missed", 0), ("completed", 0), ("missed", 1))
+    ]
+    assert len(set(ids)) == 4
+    assert [one.standing for one in told] == [True, False, False, True]
+
+
+def custody(*handoffs: Handoff) -> Custody:
+    return Custody((Span(0, "a", "a", None),), "a", past=handoffs)
+
+
+def told(kind: str, number: int = 1, *, incoming: str = "b", late_at: int = 0, standing: bool = True) -> Told:
+    return Told(1000, "a", number, kind, f"{kind}{number}{late_at}", incoming, 500, 100, late_at, standing)  # type: ignore[arg-type]
+
+
+MISSED = Handoff(1000, "a", "b", 1, 500, 100, "missed")
+IN_TIME = replace(MISSED, state="completed", acknowledged_at=900, taken_by="b")
+LATE = replace(MISSED, state="taken_up", acknowledged_at=1200, taken_by="b")
+PAUSED = replace(MISSED, state="cancelled", ended_at=900, reason="paused")
+ESCALATED = replace(MISSED, state="escalated", escalated_at=1100)
+
+
+@pytest.mark.parametrize(
+    ("before", "facts", "expected"),
+    [
+        ((), (), []),
+        ((), (MISSED,), ["proposed", "missed"]),
+        (("proposed",), (MISSED,), ["missed"]),
+        (("proposed", "missed"), (MISSED,), []),
+        (("proposed", "missed"), (IN_TIME,), ["completed < missed"]),
+        (("proposed", "completed"), (MISSED,), ["missed < completed"]),
+        (("proposed", "missed"), (LATE,), ["completed late"]),
+        (("proposed", "missed", "late 1200"), (LATE,), []),
+        (("proposed", "missed", "late 1100"), (LATE,), ["completed late < late 1100"]),
+        (("proposed", "missed", "late 1100"), (IN_TIME,), ["completed < missed"]),
+        (("proposed", "missed", "late 1100"), (MISSED,), ["cancelled withdrawn < late 1100"]),
+        (("proposed", "missed"), (ESCALATED,), ["escalated"]),
+        (("proposed", "missed", "escalated"), (ESCALATED,), []),
+        (("proposed", "missed"), (PAUSED,), ["cancelled paused < missed"]),
+        (("proposed", "missed"), (), ["cancelled withdrawn < missed"]),
+        (("proposed",), (), ["cancelled withdrawn"]),
+        (("proposed",), (PAUSED,), ["cancelled paused"]),
+        (("proposed", "cancelled"), (PAUSED,), []),
+        (("proposed", "cancelled"), (), []),
+        (("proposed", "cancelled"), (MISSED,), ["proposed", "missed"]),
+        ((), (PAUSED,), ["proposed", "cancelled paused"]),
+        ((), (PAUSED, replace(MISSED, number=2)), ["proposed", "proposed", "missed", "cancelled paused"]),
+        (("proposed",), (replace(MISSED, state="proposed"),), []),
+        (("proposed",), (replace(MISSED, state="acknowledged", acknowledged_at=900, taken_by="b"),), []),
+        (("proposed",), (replace(MISSED, incoming="c", state="proposed"),), ["cancelled rota_changed", "proposed"]),
+    ],
+)  # fmt: skip
+def test_what_is_told_is_the_difference(
+    before: tuple[str, ...], facts: tuple[Handoff, ...], expected: list[str]
+) -> None:
+    known = tuple(told("completed", late_at=int(b[5:])) if b.startswith("late") else told(b) for b in before)
+    found = plan(known, custody(*facts), 2000, 0, 0)
+    assert [words(statement) for statement in found] == expected
+    after = known
+    for statement in found:
+        after, _ = remember(after, statement, "T1", historic=False)
+    assert plan(after, custody(*facts), 2000, 0, 0) == []  # all of it was told
+    assert plan(known, custody(*facts), 2000, 0, 1001) == []  # judged by other rules
+
+
+def words(statement: Statement) -> str:
+    late = " late" if statement.late_at else ""
+    reason = "" if statement.reason is None else f" {statement.reason}"
+    back = statement.retracts
+    gone = "" if back is None else f" < {f'late {back.late_at}' if back.late_at else back.kind}"
+    return f"{statement.kind}{late}{reason}{gone}"
+
+
+def test_nothing_is_told_before_its_instant() -> None:
+    def at(clock: int, handoff: Handoff, settle: int = 0) -> list[str]:
+        return [words(statement) for statement in plan((), custody(handoff), clock, settle, 0)]
+
+    assert at(500, MISSED) == []
+    assert at(501, MISSED) == ["proposed"]
+    assert at(1000, MISSED) == ["proposed"]
+    assert at(1001, MISSED) == ["proposed", "missed"]
+    assert at(1050, MISSED, settle=50) == ["proposed"]
+    assert at(1051, MISSED, settle=50) == ["proposed", "missed"]
+    assert at(1199, LATE) == ["proposed", "missed"]
+    assert at(1200, LATE) == ["proposed", "missed", "completed late"]
+    assert at(1100, ESCALATED) == ["proposed", "missed"]
+    assert at(1101, ESCALATED) == ["proposed", "missed", "escalated"]
+    assert at(899, PAUSED) == ["proposed"]
+    assert at(900, PAUSED) == ["proposed", "cancelled paused"]
+
+
+def test_a_refused_acknowledgement_is_counted_with_its_reason() -> None:
+    law = rules_of({})
+    ticket: Ticket | None = opened(law)
+    found: list[str] = []
+    for number, (at, office) in enumerate(
+        [
+            ("05:00", "bengaluru"),
+            ("06:30", "nowhere"),
+            ("06:31", "amsterdam"),
+            ("06:32", "bengaluru"),
+            ("06:33", "bengaluru"),
+        ]
+    ):
+        handoff = Acknowledgement(office, instant("2026-05-13T07:00:00Z"))
+        outcome = apply(ticket, event(f"2026-05-13T{at}:00Z", f"a{number}", handoff=handoff), law)
+        ticket = outcome.ticket
+        found += outcome.counts
+    assert found == ["no_proposal", "unknown_office", "not_proposed_office"]
+    assert [s.kind for s in apply(ticket, Tick(instant("2026-05-13T07:01:00Z")), law).handoffs] == [
+        "proposed",
+        "completed",
+    ]
+
+
+def test_a_lowered_and_a_closed_ticket_cancel_with_their_reasons() -> None:
+    law = rules_of({"pauses": ["waiting"]})
+    reasons = {"severity": ("L2", "lowered"), "status": ("resolved", "resolved"), "merged_into": ("T2", "merged")}
+    for field, (value, reason) in reasons.items():
+        ticket = apply(opened(law), event("2026-05-13T06:30:00Z", "x", **{field: value}), law).ticket
+        said = apply(ticket, Tick(instant("2026-05-13T08:00:00Z")), law).handoffs
+        assert [(s.kind, s.reason) for s in said] == [("proposed", None), ("cancelled", reason)]
+        assert all(isinstance(s, HandoffSignal) and s.ticket_id == "T1" for s in said)
+    ticket = apply(opened(law), event("2026-05-13T06:30:00Z", "x", status="waiting"), law).ticket
+    assert [s.reason for s in apply(ticket, Tick(instant("2026-05-13T08:00:00Z")), law).handoffs] == [None, "paused"]
