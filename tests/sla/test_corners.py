@@ -351,3 +351,194 @@ def test_a_lowered_and_a_closed_ticket_cancel_with_their_reasons() -> None:
         assert all(isinstance(s, HandoffSignal) and s.ticket_id == "T1" for s in said)
     ticket = apply(opened(law), event("2026-05-13T06:30:00Z", "x", status="waiting"), law).ticket
     assert [s.reason for s in apply(ticket, Tick(instant("2026-05-13T08:00:00Z")), law).handoffs] == [None, "paused"]
+
+
+def test_two_changes_in_one_instant_leave_the_spans_before_them() -> None:
+    law = rules_of({})
+    ticket: Ticket | None = opened(law, severity="L2")
+    ticket = apply(ticket, event("2026-05-13T03:00:00Z", "a", severity="L1"), law).ticket
+    ticket = apply(ticket, event("2026-05-13T04:00:00Z", "b", severity="L2"), law).ticket
+    ticket = apply(ticket, event("2026-05-13T04:00:00Z", "c", severity="L1"), law).ticket
+    assert ticket is not None
+    assert ticket.book is not None
+    assert ticket.book.custody is not None
+    spans = [(span.since, span.holder) for span in ticket.book.custody.spans]
+    assert spans == [(instant("2026-05-13T01:00:00Z"), None), (instant("2026-05-13T03:00:00Z"), "sydney")]
+
+
+def test_what_was_met_before_the_fold_keeps_its_target_and_due() -> None:
+    desk = Desk(rules(targets={"first_response": "1h", "resolution": "9000h"}))
+    desk.hears(created("2026-01-01T00:00:00Z"), event("2026-01-01T00:30:00Z", message="agent"))
+    months_later(desk, "2026-01-03T00:00:00Z", "2026-03-15T00:00:00Z")
+    assert desk.ticket is not None
+    book = view(desk.ticket, desk.rules, instant("2026-03-16T00:00:00Z"))
+    assert book is not None
+    (first,) = [timer for timer in book.timers if timer.metric == "first_response"]
+    assert first.target is not None
+    assert (first.state, first.due, first.target.amount.text) == ("met", instant("2026-01-01T01:00:00Z"), "1h")
+
+
+def test_custody_goes_on_after_the_fold_as_if_nothing_had_been_folded() -> None:
+    law = rules_of({"acknowledged_when": ["message"]})
+    assert law.rota is not None
+    first = created("2026-01-05T00:00:00Z", severity="L1", region="au")
+    start, found = first.occurred_at, [first]
+    for number, boundary in enumerate(law.rota.boundaries(start, start + 70 * DAY_MS)[::2]):
+        when = datetime.fromtimestamp((boundary.at - 600_000) / 1000).astimezone().isoformat()
+        found.append(event(when, f"n{number:04}", message=Message("agent", False, boundary.incoming)))
+    desk, whole = Desk(law), Desk(replace(law, horizon_ms=400 * DAY_MS, digest="whole", remembered={}))
+    for one in found:
+        when = datetime.fromtimestamp((one.occurred_at - 1) / 1000).astimezone().isoformat()
+        desk.clock(when)
+        whole.clock(when)
+        desk.hears(one)
+        whole.hears(one)
+    assert desk.ticket is not None
+    assert whole.ticket is not None
+    assert desk.ticket.fold is not None
+    assert whole.ticket.fold is None
+    end = found[-1].occurred_at + DAY_MS
+    folded, all_of_it = view(desk.ticket, law, end), view(whole.ticket, whole.rules, end)
+    assert folded is not None
+    assert all_of_it is not None
+    assert folded.custody is not None
+    assert all_of_it.custody is not None
+    assert folded.custody.spans == all_of_it.custody.spans
+    assert folded.custody.open == all_of_it.custody.open
+    assert len(desk.ticket.said.handoffs) < len(whole.ticket.said.handoffs)
+
+
+def test_the_events_plan_comes_before_the_customers_and_that_before_the_default(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(
+        'kind: policy\nname: p\nversion: "1"\nplans: [gold]\ntargets: {first_response: 1h}\n'
+    )
+    (tmp_path / "q.yaml").write_text(
+        'kind: policy\nname: q\nversion: "1"\nplans: [tin]\ntargets: {first_response: 9h}\n'
+    )
+    (tmp_path / "c.yaml").write_text("kind: customers\ndefault_plan: tin\ncustomers: {acme: {plan: gold}, other: {}}\n")
+    law = rulebook.load([tmp_path])
+
+    def asked(**more: Any) -> tuple[str | None, str]:
+        terms = law.terms(who(**more))
+        return terms.plan_applied, terms.plan_reason
+
+    assert asked(plan="tin", customer="acme") == ("tin", "ticket")
+    assert asked(customer="acme") == ("gold", "customer")
+    assert asked(customer="other") == ("tin", "default")
+    assert asked(customer="nobody") == ("tin", "default")
+    assert asked() == ("tin", "default")
+    assert asked(plan="zinc") == ("zinc", "none")
+
+
+def test_which_plans_ask_for_named_contacts() -> None:
+    presets = rulebook.load([rulebook.PRESETS])
+    assert presets.asks_contacts(who(plan="premier"))
+    assert not presets.asks_contacts(who(plan="select"))
+    assert not presets.asks_contacts(who(plan="zinc"))
+    assert not presets.asks_contacts(who())
+
+
+def test_named_contacts_are_asked_at_the_instant_of_a_move(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "kind: customers\ncustomers:\n"
+        "  old: {plan: premier, contacts: [ann@old.example]}\n"
+        "  new: {plan: premier, contacts: [{address: ann@old.example, from: 2026-05-12T00:00:00Z}]}\n"
+    )
+    presets = rulebook.files([rulebook.PRESETS])
+    law = rulebook.load([*presets, tmp_path / "c.yaml"])
+    from worker.sla.events import hash_address
+
+    desk = Desk(law)
+    opener = Opener("customer", hash_address("ann@old.example", b""))
+    desk.hears(created("2026-05-11T09:00:00Z", severity="L1", customer="old", opened_by=opener))
+    for at, customer, applied in (("2026-05-11T10:00:00Z", "new", "select"), ("2026-05-12T10:00:00Z", "old", "premier"),
+                               ("2026-05-12T11:00:00Z", "new", "premier")):  # fmt: skip
+        desk.hears(event(at, customer=customer))
+        assert desk.ticket is not None
+        book = view(desk.ticket, law, instant(at))
+        assert book is not None
+        assert book.terms.plan_applied == applied
+
+
+def test_a_booking_may_fill_the_weekend_to_its_edges() -> None:
+    from worker.sla.rota import Booking, faults_of
+
+    opens, closes = instant("2026-05-16T00:00:00Z"), instant("2026-05-18T00:00:00Z")
+    ahead = 21 * DAY_MS
+    assert faults_of(Booking("a", opens, opens + 8 * HOUR, opens - ahead, True)) == ()
+    assert faults_of(Booking("a", closes - 8 * HOUR, closes, opens - ahead, True)) == ()
+    assert faults_of(Booking("a", opens - 1, opens + HOUR, opens - 2 * ahead, True)) == (
+        "it does not lie inside a weekend",
+    )
+    assert faults_of(Booking("a", closes - HOUR, closes + 1, opens - ahead, True)) == (
+        "it does not lie inside a weekend",
+    )
+
+
+def test_a_breach_behind_a_missed_handoff_names_it() -> None:
+    law = rules_of({})
+    policy = replace(law.plans["*"][0], marks=())
+    from worker.sla.policies import Amount
+
+    target = replace(policy.targets[0], amount=Amount("8h", ms=8 * HOUR))
+    law = replace(law, plans={"*": (replace(policy, targets=(target,)),)}, digest="8h", remembered={})
+    outcome = apply(opened(law), Tick(instant("2026-05-13T09:30:00Z")), law)
+    (breach,) = outcome.signals
+    (missed,) = [signal for signal in outcome.handoffs if signal.kind == "missed"]
+    assert breach.handoff_missed == missed.id
+    assert breach.owner == "sydney"
+    assert breach.seconds_by_office == {"sydney": 8 * 3600.0}
+    early = replace(law, plans={"*": (replace(policy, targets=(replace(target, amount=Amount("6h", ms=6 * HOUR)),)),)})
+    early = replace(early, digest="6h", remembered={})
+    (breach,) = apply(opened(early), Tick(instant("2026-05-13T09:30:00Z")), early).signals
+    assert breach.handoff_missed is None  # due exactly at the boundary
+
+
+def test_updates_wait_seven_days_for_their_creation_and_not_longer() -> None:
+    law = rules(targets={"first_response": "1h"})
+    early = event("2026-05-01T00:00:00Z", "early", severity="L1")
+    on_time = apply(
+        apply(None, early, law).ticket, created("2026-05-01T00:00:00Z", known_at="2026-05-08T00:00:00Z"), law
+    )
+    assert on_time.counts == ()
+    late = created("2026-05-01T00:00:00Z", known_at="2026-05-08T00:00:00.001Z")
+    outcome = apply(apply(None, early, law).ticket, late, law)
+    assert outcome.counts == ("creation_never_came",)
+    assert apply(apply(None, early, law).ticket, Tick(instant("2026-05-08T00:00:00Z")), law).ticket is not None
+    assert apply(apply(None, early, law).ticket, Tick(instant("2026-05-08T00:00:00.001Z")), law).ticket is None
+
+
+def test_readings_of_business_days_through_a_timer() -> None:
+    from worker.sla.calendars import Weekly, compiled, week_of
+    from worker.sla.policies import Amount, Target
+    from worker.sla.timers import due_of
+
+    hours = compiled(
+        "office", Weekly("UTC", week_of({day: [("09:00", "17:00")] for day in ("mon", "tue", "wed", "thu", "fri")}))
+    )
+    start = instant("2026-05-15T12:00:00Z")  # a Friday
+
+    def due(reading: str, holes: tuple[tuple[int, int, str], ...] = ()) -> int | None:
+        return due_of(Target("x", Amount("1bd", days=1, reading=reading), hours, (), None), start, holes)  # type: ignore[arg-type]
+
+    assert due("open_time") == instant("2026-05-18T12:00:00Z")
+    assert due("same_time") == instant("2026-05-18T12:00:00Z")
+    assert due("end_of_day") == instant("2026-05-18T17:00:00Z")
+    hole = ((start + HOUR, start + 2 * HOUR, "waiting"),)
+    assert due("open_time", hole) == instant("2026-05-18T13:00:00Z")
+    assert due("same_time", hole) == instant("2026-05-18T13:00:00Z")
+    assert due("end_of_day", hole) == instant("2026-05-19T10:00:00Z")
+
+
+def test_a_retraction_says_what_it_takes_back() -> None:
+    desk = Desk(rules(targets={"first_response": "1h"}))
+    desk.hears(created("2026-05-11T09:00:00Z", severity="L1"))
+    desk.clock("2026-05-11T11:00:00Z")
+    desk.hears(event("2026-05-11T09:30:00Z", message="agent", known_at="2026-05-11T11:00:00Z"))
+    desk.clock("2026-05-11T11:01:00Z")
+    breach, retraction = desk.signals
+    assert (retraction.kind, retraction.retracts, retraction.cause) == ("retracted", breach.id, "late_event")
+    assert (retraction.target, retraction.target_ms) == (breach.target, breach.target_ms) == ("1h", HOUR)
+    assert (retraction.due, retraction.cycle, retraction.started_at) == (breach.due, breach.cycle, breach.started_at)
+    assert retraction.calendar_digest == breach.calendar_digest
+    assert retraction.id != breach.id

@@ -84,9 +84,7 @@ def plan(told: Iterable[Told], custody: Custody, at: int, settle: int, judged_fr
     return found
 
 
-def _at_boundary(
-    handoffs: list[Handoff], told: list[Told], at: int, settle: int, judged_from: int
-) -> list[Statement]:
+def _at_boundary(handoffs: list[Handoff], told: list[Told], at: int, settle: int, judged_from: int) -> list[Statement]:
     standing = [one for one in told if one.standing]
     proposed = {one.number: one for one in standing if one.kind == "proposed"}
     cancelled = {one.number: one for one in standing if one.kind == "cancelled"}

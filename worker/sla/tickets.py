@@ -208,8 +208,10 @@ def _shortened(ticket: Ticket, rules: Rules) -> tuple[Ticket, tuple[str, ...]]:
     if any(m.mark is not None and not was_warned(ticket.said.warned, t, m.mark) for t in timers for m in t.reached):
         return ticket, ()
     kept = tuple(f for f in facts if f.occurred_at > until)
-    if old.custody is not None and plan(ticket.said.handoffs, old.custody, until, 0, _judged_from(ticket)):
-        return ticket, ()
+    if old.custody is not None:
+        told = tuple(one for one in ticket.said.handoffs if one.boundary <= until)
+        if any(s.handoff.boundary <= until for s in plan(told, old.custody, until, 0, _judged_from(ticket))):
+            return ticket, ()
     live = {t.armed_by for t in old.timers} | {f.event_id for f in kept}
     folded = replace(
         ticket,
