@@ -10,8 +10,9 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from worker import __version__, history_commands
 from worker.calling import (
@@ -26,6 +27,12 @@ from worker.calling import (
     say,
     settings_of,
 )
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+    from worker.sla.policies import Rules
+
+T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -96,6 +103,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--json", action="store_true", help="the faults as JSON lines")
     check.set_defaults(command=_check)
+
+    handoffs = commands.add_parser("handoffs", help="open handoffs: who acknowledges what by when; ack: take one up")
+    handoffs.add_argument("--json", action="store_true", help="as JSON lines")
+    handoffs.add_argument("--at", type=instant, metavar="T", help="as of then; default: now")
+    handoffs.set_defaults(command=_handoffs)
+    ack = handoffs.add_subparsers(metavar="ack").add_parser("ack", help="acknowledge a handoff for an office")
+    ack.add_argument("ticket", metavar="TICKET")
+    ack.add_argument("--office", required=True, metavar="O", help="the office or team that takes it up")
+    ack.add_argument("--at", type=instant, metavar="T", help="when it was taken up; default: now")
+    ack.set_defaults(command=_handoffs_ack)
 
     config = commands.add_parser("config", help="the settings in force")
     config.set_defaults(parser=config)
@@ -201,6 +218,61 @@ def _check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return WRONG
     say("no faults")
     return DONE
+
+
+def _handoffs(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from time import time_ns
+
+    from worker import handoff_commands
+    from worker.stream import lookup
+
+    settings, rules = _live(environ)
+    at = time_ns() // 1_000_000 if arguments.at is None else arguments.at
+    found = handoff_commands.open_ones(_asked(settings, lookup.tickets(settings)), rules, at)
+    if arguments.json:
+        for line in handoff_commands.as_json(found):
+            print(line)
+    else:
+        print(handoff_commands.as_text(found, rules))
+    return DONE
+
+
+def _handoffs_ack(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    import json
+    from time import time_ns
+
+    from worker import handoff_commands
+    from worker.stream import feeder, lookup
+
+    settings, rules = _live(environ)
+    at = time_ns() // 1_000_000 if arguments.at is None else arguments.at
+    ticket = _asked(settings, lookup.ticket(settings, arguments.ticket))
+    try:
+        event = handoff_commands.acknowledgement(ticket, rules, arguments.office, at)
+    except handoff_commands.NotOpen as error:
+        raise Refused(f"{arguments.ticket}: {error}") from None
+    _asked(settings, feeder.update(settings, arguments.ticket.encode(), json.dumps(event).encode()))
+    say(f"{arguments.ticket}: {arguments.office} takes it over at {event['handoff']['boundary']}")
+    return DONE
+
+
+def _live(environ: Mapping[str, str]) -> tuple[Settings, Rules]:
+    """The settings and rules of a running worker; its broker must be named."""
+    settings = settings_of(environ)
+    if settings.kafka is None:
+        raise Misuse("KAFKA_URL: name the broker of the running worker")
+    return settings, rules_of(settings.policy, settings.salt, rota=settings.rota)
+
+
+def _asked(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
+    """What the broker answers; Refused, in one sentence, where it does not."""
+    import asyncio
+
+    try:
+        return asyncio.run(question)
+    except Exception as error:  # noqa: BLE001 - whatever the broker said
+        assert settings.kafka is not None  # _live saw to it
+        raise Refused(f"{settings.kafka.url}: {type(error).__name__}: {error}") from None
 
 
 def _config_show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

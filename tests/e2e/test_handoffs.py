@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,74 @@ def test_handoffs_through_kills_are_those_of_the_replay(kafka, tmp_path: Path) -
 
     with WorkerProcess(bus, "one", **more) as one, WorkerProcess(bus, "other", **more) as other:
         asyncio.run(story(one, other))
+
+
+def test_an_office_takes_a_ticket_up_from_the_command_line(kafka, tmp_path: Path) -> None:
+    bus = Bus(kafka.url, tmp_path)
+    bus.policy.write_text(POLICY)
+    more = {"SLA_CLOCK": "event", "SLA_POLICY": f"{bus.policy}:{REGIONS}"}
+    settings = Settings.read(
+        {
+            "KAFKA_URL": kafka.url,
+            "SLA_TOPIC_CREATED": bus.created,
+            "SLA_TOPIC_UPDATED": bus.updated,
+            "SLA_CLOCK": "event",
+        }
+    )
+    body = {"event_id": "c", "ticket_id": "T-1", "occurred_at": "2026-05-13T01:00:00Z", "severity": "L1", "region": "au",
+            "opened_by": {"role": "customer"}}  # fmt: skip
+
+    async def story(worker: WorkerProcess) -> None:
+        async def command(*words: str) -> tuple[int | None, str, str]:
+            environment = {**worker.environment, "SLA_CREATE_TOPICS": "false"}
+            ran = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "worker", *words, env=environment, stdout=PIPE, stderr=PIPE
+            )
+            out, err = await ran.communicate()
+            return ran.returncode, out.decode(), err.decode()
+
+        async def kinds(*expected: str) -> bool:
+            records = await read_all(bus.access, bus.handoffs)
+            return [json.loads(record.value or b"")["kind"] for record in records] == [*expected]
+
+        await worker.ready()
+        async with feeding(settings) as feed:
+            await feed.send("created", b"T-1", json.dumps(body).encode())
+            await feed.watermark(instant("2026-05-13T06:30:00Z"))
+            await feed.flush()
+
+            async def is_proposed() -> bool:
+                return await kinds("proposed")
+
+            await until(is_proposed)
+            status, out, _ = await command("handoffs", "--at", "2026-05-13T06:30:00Z")
+            assert status == 0
+            assert "T-1" in out
+            assert "sydney         bengaluru      proposed      2026-05-13T07:00:00.000Z Wed 12:30" in " ".join(
+                out.split("\n")
+            )
+            status, out, _ = await command("handoffs", "--json", "--at", "2026-05-13T06:30:00Z")
+            assert json.loads(out)["owner"] == "sydney"
+            ack = ("handoffs", "ack", "T-1", "--at", "2026-05-13T06:31:00Z", "--office")
+            assert (await command(*ack, "amsterdam"))[0] == 1
+            assert "there are sydney" in (await command(*ack, "nowhere"))[2]
+            status, _, err = await command(*ack, "bengaluru")
+            assert (status, err) == (0, "T-1: bengaluru takes it over at 2026-05-13T07:00:00.000Z\n")
+            await feed.watermark(instant("2026-05-13T07:00:01Z"))
+            await feed.flush()
+
+        async def is_completed() -> bool:
+            return await kinds("proposed", "completed")
+
+        await until(is_completed)
+        assert "no handoff is open" in (await command("handoffs", "--at", "2026-05-13T07:01:00Z"))[1]
+        assert "bengaluru has acknowledged it already" in (await command(*ack, "bengaluru"))[2]
+        assert "no open handoff" in (await command("handoffs", "ack", "T-9", "--office", "sydney"))[2]
+        page = worker.get("/metrics")[1]
+        assert 'sla_handoffs_total{incoming="bengaluru",kind="completed",outgoing="sydney"} 1.0' in page
+
+    with WorkerProcess(bus, **more) as worker:
+        asyncio.run(story(worker))
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

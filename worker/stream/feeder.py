@@ -60,3 +60,10 @@ async def feeding(settings: Settings) -> AsyncIterator[Feed]:
         yield Feed(producer, settings, partitions)
     finally:
         await producer.stop()
+
+
+async def update(settings: Settings, key: bytes, value: bytes) -> None:
+    """One event into `ticket-updated`, acknowledged by the broker; raises what aiokafka raises."""
+    async with feeding(settings) as feed:
+        await feed.send("updated", key, value)
+        await feed.flush()

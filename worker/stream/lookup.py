@@ -20,3 +20,14 @@ async def ticket(settings: Settings, ticket_id: str) -> Ticket | None:
     pages = await ledger.read(settings.kafka, settings.table_topic, place(key, count))
     row = pages.rows.get(key)
     return None if row is None else unpack(row, ticket_id)
+
+
+async def tickets(settings: Settings) -> list[Ticket]:
+    """Every ticket's latest committed row; raises as `ticket` does."""
+    assert settings.kafka is not None  # whoever looks something up has a broker
+    count = await partitions_of(settings.kafka, settings.table_topic)
+    found: list[Ticket] = []
+    for number in range(count or 0):
+        pages = await ledger.read(settings.kafka, settings.table_topic, number)
+        found += (unpack(row, key.decode()) for key, row in pages.rows.items())
+    return found
