@@ -542,3 +542,70 @@ def test_a_retraction_says_what_it_takes_back() -> None:
     assert (retraction.due, retraction.cycle, retraction.started_at) == (breach.due, breach.cycle, breach.started_at)
     assert retraction.calendar_digest == breach.calendar_digest
     assert retraction.id != breach.id
+
+
+def test_small_amounts_on_calendars() -> None:
+    from worker.sla.calendars import Always, Weekly, compiled, week_of
+
+    hours = compiled("office", Weekly("UTC", week_of({"mon": [("09:00", "17:00")]})))
+    opens, closes = instant("2026-05-11T09:00:00Z"), instant("2026-05-11T17:00:00Z")
+    assert (hours.first_open(opens), hours.first_open(closes)) == (opens, opens + 7 * DAY_MS)
+    assert (hours.backward(closes, 1), hours.backward(opens, 1)) == (closes - 1, closes - 7 * DAY_MS - 1)
+    always = compiled("24x7", Always())
+    assert always.is_open(opens)
+    assert (always.due(opens, 0), always.due(opens, 1), always.backward(opens, 1)) == (opens, opens + 1, opens - 1)
+    assert always.windows(opens, closes) == [(opens, closes)]
+    assert always.spent(opens, opens) == 0
+
+
+def test_after_a_new_target_only_the_marks_ahead_are_warned_and_none_twice() -> None:
+    desk = Desk(rules(targets={"first_response": {"L1": "4h", "L2": "8h"}}, warn=[0.5, 0.9]))
+    desk.hears(created("2026-05-11T08:00:00Z", severity="L2"))
+    assert desk.clock("2026-05-11T12:01:00Z") == ["warned first_response"]
+    desk.hears(event("2026-05-11T12:02:00Z", "down", region="x"))
+    desk.hears(event("2026-05-11T12:03:00Z", "on", status="open"))
+    assert desk.clock("2026-05-11T15:13:00Z") == ["warned first_response"]  # 90 % of eight hours: 15:12
+    assert desk.clock("2026-05-11T15:59:00Z") == []
+    desk = Desk(rules(targets={"first_response": {"L1": "6h", "L2": "8h"}}, warn=[0.5, 0.9]))
+    desk.hears(created("2026-05-11T08:00:00Z", severity="L2"))
+    assert desk.clock("2026-05-11T12:01:00Z") == ["warned first_response"]
+    desk.hears(event("2026-05-11T12:02:00Z", "up", severity="L1"))
+    assert desk.clock("2026-05-11T13:25:00Z") == ["warned first_response"]  # 90 % of six hours: 13:24
+    assert [signal.mark for signal in desk.signals] == [{"fraction": 0.5}, {"fraction": 0.9}]
+
+
+def test_a_packet_of_an_overdue_ticket_has_nothing_left() -> None:
+    from worker.sla.policies import Amount
+
+    law = rules_of({})
+    policy = law.plans["*"][0]
+    short = replace(policy, targets=(replace(policy.targets[0], amount=Amount("1h", ms=HOUR)),))
+    law = replace(law, plans={"*": (short,)}, digest="1h", remembered={})
+    (packet,) = apply(opened(law), Tick(instant("2026-05-13T06:30:00Z")), law).handoffs
+    assert [(timer.due, timer.remaining_ms) for timer in packet.timers] == [(instant("2026-05-13T02:00:00Z"), 0)]
+
+
+def test_a_gap_is_explained_day_by_day_in_the_calendars_own_zone() -> None:
+    from worker.sla.calendars import WEEKEND, Always, Difference, Intersection, Union, Weekly, week_of
+    from worker.sla.proofs import why_shut
+
+    week = week_of({day: [("09:00", "17:00")] for day in ("mon", "tue", "wed", "thu", "fri")})
+    office = Weekly("America/New_York", week, frozenset({"2026-05-25"}))
+    since, until = instant("2026-05-22T17:00:00-04:00"), instant("2026-05-26T09:00:00-04:00")
+    midnight = [instant(f"2026-05-{day}T00:00:00-04:00") for day in (23, 24, 25, 26)]
+    expected = [
+        (since, midnight[0], "outside the hours of Friday in America/New_York"),
+        (midnight[0], midnight[1], "no hours on Saturday in America/New_York"),
+        (midnight[1], midnight[2], "no hours on Sunday in America/New_York"),
+        (midnight[2], midnight[3], "holiday 2026-05-25 in America/New_York"),
+        (midnight[3], until, "outside the hours of Tuesday in America/New_York"),
+    ]
+    assert list(why_shut(office, since, until)) == expected
+    assert list(why_shut(Intersection((Always(), office)), since, until)) == expected
+    whole = [why for _, _, why in why_shut(Difference(office, WEEKEND), since, until)]
+    assert "no hours on Saturday in America/New_York" not in whole
+    assert whole[1] == "weekend: Friday 17:00 America/Los_Angeles to Monday 10:00 Australia/Sydney"
+    other = Weekly("America/New_York", week_of({"sun": [("09:00", "10:00")]}))
+    both = [why for _, _, why in why_shut(Union((office, other)), since, until)]
+    assert both[1] == "no hours on Saturday in America/New_York"
+    assert both[0] == "outside the hours of Friday in America/New_York and no hours on Friday in America/New_York"

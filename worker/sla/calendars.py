@@ -392,7 +392,7 @@ class Calendar:
         year = min(max(_year(at), _FIRST_YEAR), _LAST_YEAR - 1)
         first, last = self._years
         if not last:
-            self._grow(year - 1, year + 3)
+            self._grow(year - 1, year + 2)
         elif year < first or year >= last:
             self._grow(min(first, year - 1), max(last, year + 3))
         else:

@@ -179,11 +179,13 @@ class Rota:
         place = self.places.get(who)
         if place is None:
             return None
-        self._reach(at)
-        self._reach(at + 366 * DAY_MS)
-        index = bisect_left(self._opens[place], at)
-        opens = self._opens[place]
-        return opens[index] if index < len(opens) else None
+        for ahead in (14, 366):
+            self._reach(at)
+            self._reach(at + ahead * DAY_MS)
+            index = bisect_left(self._opens[place], at)
+            if index < len(self._opens[place]):
+                return self._opens[place][index]
+        return None
 
     def boundary(self, shift: Shift) -> Boundary:
         """The end of a shift: the successor is the first around the ring whose shift spans it (SPEC 7, Proposed)."""
@@ -294,7 +296,7 @@ class Rota:
         if self._low <= at < self._high:
             return
         year = utc_to_wall("UTC", min(max(at, _EARLIEST), _LATEST)).year
-        since, until = _new_year(year - 1), _new_year(year + 2)
+        since, until = _new_year(year), _new_year(year + 1)
         if self._high:
             since, until = min(since, self._low), max(until, self._high)
         self._compile(since, until)
