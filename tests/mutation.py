@@ -40,6 +40,7 @@ MODULES = sorted((ROOT / "worker" / "sla").glob("*.py"))
 #: Those that tell most in least time come first; a module's own come before all.
 JUDGES = [
     "tests/sla/test_tickets.py",
+    "tests/sla/test_corners.py",
     "tests/stories",
     "tests/sla/test_machine.py",
     "tests/sla/test_proofs.py",
