@@ -609,3 +609,70 @@ def test_a_gap_is_explained_day_by_day_in_the_calendars_own_zone() -> None:
     both = [why for _, _, why in why_shut(Union((office, other)), since, until)]
     assert both[1] == "no hours on Saturday in America/New_York"
     assert both[0] == "outside the hours of Friday in America/New_York and no hours on Friday in America/New_York"
+
+
+def test_a_ticket_that_nobody_named_opened_runs_as_a_customers() -> None:
+    for opener, armed in ((None, True), (Opener("bot"), True), (Opener("system"), True), (Opener("agent"), False)):
+        desk = Desk(rules(targets={"first_response": "1h"}))
+        desk.hears(replace(created("2026-05-11T09:00:00Z"), opened_by=opener))
+        assert desk.clock("2026-05-11T11:00:00Z") == (["breached first_response"] if armed else [])
+
+
+def test_every_update_that_waited_in_vain_is_counted() -> None:
+    law = rules(targets={"first_response": "1h"})
+    ticket = apply(None, event("2026-05-01T00:00:00Z", "a", severity="L1"), law).ticket
+    ticket = apply(ticket, event("2026-05-02T00:00:00Z", "b", status="open"), law).ticket
+    outcome = apply(ticket, created("2026-05-20T00:00:00Z"), law)
+    assert outcome.counts == ("creation_never_came",) * 2
+    assert apply(ticket, Tick(instant("2026-05-20T00:00:00Z")), law).counts == ("creation_never_came",) * 2
+
+
+def test_only_a_due_between_the_boundary_and_the_late_take_up_falls_behind_the_miss() -> None:
+    from worker.sla.handoffs import missed_before
+
+    late = replace(MISSED, state="taken_up", acknowledged_at=1200, taken_by="b")
+    assert [missed_before(custody(late), due) is not None for due in (1000, 1001, 1200, 1201)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert missed_before(custody(IN_TIME), 1100) is None
+    assert missed_before(custody(), 1100) is None
+    assert missed_before(custody(MISSED), 10**9) == MISSED
+
+
+def test_a_breach_that_came_and_went_twice_has_an_id_for_each_time() -> None:
+    desk = Desk(rules(targets={"first_response": "1h"}))
+    desk.hears(created("2026-05-11T09:00:00Z"))
+    assert desk.clock("2026-05-11T11:00:00Z") == ["breached first_response"]
+    reply = event("2026-05-11T09:30:00Z", "r", message="agent", known_at="2026-05-11T11:01:00Z")
+    desk.hears(reply)
+    assert desk.clock("2026-05-11T11:02:00Z") == ["retracted first_response"]
+    desk.hears(
+        replace(reply, message=None, digest=b"\0", known_at=instant("2026-05-11T11:03:00Z"))
+    )  # the smaller digest wins
+    assert desk.clock("2026-05-11T11:04:00Z") == ["breached first_response"]
+    assert desk.counts == ["conflicting_content"]
+    ids = [signal.id for signal in desk.signals]
+    assert len(set(ids)) == 3
+    assert desk.signals[1].retracts == ids[0]
+
+
+def test_an_event_that_moves_nothing_wakes_nobody_early() -> None:
+    law = rules(targets={"first_response": "1h"}, warn=[0.5])
+    outcome = apply(None, created("2026-05-11T09:00:00Z"), law)
+    assert outcome.wake_at == instant("2026-05-11T09:30:00Z")
+    warned = apply(outcome.ticket, Tick(instant("2026-05-11T09:30:00.001Z")), law)
+    assert warned.wake_at == instant("2026-05-11T10:00:00Z")
+    assert apply(warned.ticket, Tick(instant("2026-05-11T09:59:00Z")), law).wake_at == instant("2026-05-11T10:00:00Z")
+    settling = apply(warned.ticket, Tick(instant("2026-05-11T10:00:00.001Z"), settle=60_000), law)
+    assert (settling.signals, settling.wake_at) == ((), instant("2026-05-11T10:01:00Z"))
+    breached = apply(settling.ticket, Tick(instant("2026-05-11T10:01:00.001Z"), settle=60_000), law)
+    assert [signal.kind for signal in breached.signals] == ["breached"]
+    assert breached.wake_at is None
+    closed = apply(breached.ticket, event("2026-05-11T12:00:00Z", status="closed"), law)
+    assert closed.wake_at == instant("2026-06-10T12:00:00Z")
+    assert apply(closed.ticket, Tick(instant("2026-06-10T12:00:00Z")), law).ticket is not None
+    gone = apply(closed.ticket, Tick(instant("2026-06-10T12:00:00.001Z")), law)
+    assert (gone.ticket, gone.counts) == (None, ("forgotten",))
