@@ -676,3 +676,58 @@ def test_an_event_that_moves_nothing_wakes_nobody_early() -> None:
     assert apply(closed.ticket, Tick(instant("2026-06-10T12:00:00Z")), law).ticket is not None
     gone = apply(closed.ticket, Tick(instant("2026-06-10T12:00:00.001Z")), law)
     assert (gone.ticket, gone.counts) == (None, ("forgotten",))
+
+
+def test_what_was_not_said_yet_is_not_folded_away() -> None:
+    for unsaid in ({"targets": {"resolution": "1h"}}, {"targets": {"resolution": "9000h"}, "warn": [0.1]}):
+        desk = Desk(rules(**unsaid))
+        desk.hears(created("2026-01-01T00:00:00Z", severity="L2"))
+        start = instant("2026-01-02T00:00:00Z")
+        for number in range(40):
+            when = datetime.fromtimestamp((start + number * 2 * DAY_MS) / 1000).astimezone().isoformat()
+            desk.hears(event(when, f"n{number:02}", assigned_to=f"a{number}"))
+        assert desk.ticket is not None
+        assert desk.ticket.fold is None
+        assert len(desk.ticket.facts) == 41
+        assert len(desk.clock("2026-03-25T00:00:00Z")) == 1
+        desk.hears(event("2026-03-26T00:00:00Z", "last", assigned_to="z"))
+        assert desk.ticket.fold is not None
+        assert len(desk.ticket.facts) < 20
+        assert desk.clock("2026-03-27T00:00:00Z") == []
+
+
+def test_handoffs_that_were_not_told_yet_are_not_folded_away() -> None:
+    law = rules_of({})
+    desk = Desk(law)
+    desk.hears(created("2026-01-05T00:00:00Z", severity="L1", region="au"))
+    desk.hears(event("2026-01-08T00:00:00Z", "low", severity="L3"))
+    start = instant("2026-01-09T00:00:00Z")
+    for number in range(30):
+        when = datetime.fromtimestamp((start + number * 3 * DAY_MS) / 1000).astimezone().isoformat()
+        desk.hears(event(when, f"n{number:02}", assigned_to=f"a{number}"))
+    assert desk.ticket is not None
+    assert desk.ticket.fold is None
+    outcome = apply(desk.ticket, Tick(start + 100 * DAY_MS), law)
+    assert {signal.kind for signal in outcome.handoffs} == {"proposed", "missed", "escalated"}
+    after = apply(outcome.ticket, event("2026-04-20T00:00:00Z", "last", assigned_to="z"), law)
+    assert after.ticket is not None
+    assert after.ticket.fold is not None
+    assert after.ticket.said.handoffs == ()
+
+
+def test_dues_and_shifts_far_from_where_one_began() -> None:
+    from worker.sla.calendars import Weekly, compiled, week_of
+
+    hours = compiled("office", Weekly("UTC", week_of({"mon": [("09:00", "17:00")]})))
+    opens = instant("2026-05-11T09:00:00Z")
+    assert hours.due(opens, 8 * HOUR * 520) == opens + 519 * 7 * DAY_MS + 8 * HOUR
+    assert hours.backward(opens + 8 * HOUR, 8 * HOUR * 520) == opens - 519 * 7 * DAY_MS
+    rota = Rota(roster_of({}))
+    assert rota.on_duty(instant("2027-12-30T15:30:00Z")) == ["amsterdam", "sao-paulo"]
+    assert rota.on_duty(instant("2027-01-04T15:30:00Z")) == ["amsterdam", "sao-paulo"]
+    boundary = instant("2026-05-13T07:00:00Z")
+    assert [b.at for b in rota.boundaries(boundary, boundary + 1)] == [boundary]
+    assert rota.boundaries(boundary - 1000, boundary) == []
+    assert rota.next_opening("sydney", instant("2026-05-12T23:00:00Z")) == instant("2026-05-12T23:00:00Z")
+    assert rota.next_opening("sydney", instant("2026-05-12T23:00:00.001Z")) == instant("2026-05-13T23:00:00Z")
+    assert rota.next_opening("nobody", boundary) is None
