@@ -731,3 +731,25 @@ def test_dues_and_shifts_far_from_where_one_began() -> None:
     assert rota.next_opening("sydney", instant("2026-05-12T23:00:00Z")) == instant("2026-05-12T23:00:00Z")
     assert rota.next_opening("sydney", instant("2026-05-12T23:00:00.001Z")) == instant("2026-05-13T23:00:00Z")
     assert rota.next_opening("nobody", boundary) is None
+
+
+def test_ids_are_what_the_specification_makes_them() -> None:
+    from worker.sla.verdicts import identity
+
+    desk = Desk(rules(targets={"first_response": "1h"}, warn=[0.5]))
+    desk.hears(created("2026-05-11T09:00:00Z"))
+    desk.clock("2026-05-11T11:00:00Z")
+    due = instant("2026-05-11T10:00:00Z")
+    assert [signal.id for signal in desk.signals] == [
+        identity("T1", "first_response", "created", "warned", "0.5", due, 0),
+        identity("T1", "first_response", "created", "breached", "", due, 0),
+    ]
+    assert len(Rota(roster_of({})).digest) == 16
+    law = rules_of({})
+    announced = Tick(instant("2026-05-13T07:00:01Z"), announce_from=instant("2026-05-13T07:00:00Z"))
+    packets = apply(opened(law), announced, law).handoffs
+    assert [packet.kind for packet in packets] == ["proposed", "missed"]
+    missed = Handoff(instant("2026-05-13T07:00:00Z"), "sydney", "bengaluru", 1, 0, 0)
+    assert [packet.id for packet in packets] == [
+        handoff_identity("T1", missed, kind, 0) for kind in ("proposed", "missed")
+    ]
