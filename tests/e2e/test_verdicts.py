@@ -205,7 +205,7 @@ def test_a_missing_topic_and_unequal_partitions_are_named_and_heal(kafka, tmp_pa
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka.url)
         await admin.start()
         try:
-            topics = (bus.created, 4), (bus.updated, 2), (bus.signals, 3), (bus.dead, 1)
+            topics = (bus.created, 4), (bus.updated, 2), (bus.signals, 3), (bus.handoffs, 2), (bus.dead, 1)
             await admin.create_topics([NewTopic(name, count, 1) for name, count in topics])
 
             async def names_the_unequal() -> bool:

@@ -604,6 +604,7 @@ def test_a_gap_is_explained_day_by_day_in_the_calendars_own_zone() -> None:
     assert list(why_shut(Intersection((Always(), office)), since, until)) == expected
     whole = [why for _, _, why in why_shut(Difference(office, WEEKEND), since, until)]
     assert "no hours on Saturday in America/New_York" not in whole
+    assert whole[0] == "outside the hours of Friday in America/New_York"
     assert whole[1] == "weekend: Friday 17:00 America/Los_Angeles to Monday 10:00 Australia/Sydney"
     other = Weekly("America/New_York", week_of({"sun": [("09:00", "10:00")]}))
     both = [why for _, _, why in why_shut(Union((office, other)), since, until)]
