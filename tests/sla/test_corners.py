@@ -80,7 +80,7 @@ def test_of_a_record_that_came_twice_without_a_time_the_earlier_one_counts() -> 
     late = replace(late, time_source="broker")
     early = replace(late, occurred_at=instant("2026-05-11T09:59:00Z"), known_at=instant("2026-05-11T09:59:00Z"))
     first = apply(None, late, law)
-    assert not apply(first.ticket, late, law).changed
+    assert not apply(first.ticket, replace(late, time_source="broker"), law).changed
     second = apply(first.ticket, early, law)
     assert second.counts == ("duplicate",)
     assert second.ticket is not None
@@ -754,3 +754,20 @@ def test_ids_are_what_the_specification_makes_them() -> None:
     assert [packet.id for packet in packets] == [
         handoff_identity("T1", missed, kind, 0) for kind in ("proposed", "missed")
     ]
+
+
+def test_named_contacts_are_not_asked_again_when_something_else_changes(tmp_path: Path) -> None:
+    from worker.sla.events import hash_address
+
+    (tmp_path / "c.yaml").write_text(
+        "kind: customers\ncustomers:\n  acme: {plan: premier, contacts: [{address: ann@acme.example, until: 2026-05-12T00:00:00Z}]}\n"
+    )
+    law = rulebook.load([*rulebook.files([rulebook.PRESETS]), tmp_path / "c.yaml"])
+    desk = Desk(law)
+    opener = Opener("customer", hash_address("ann@acme.example", b""))
+    desk.hears(created("2026-05-11T09:00:00Z", severity="L2", customer="acme", opened_by=opener))
+    desk.hears(event("2026-05-13T09:00:00Z", severity="L1"))
+    assert desk.ticket is not None
+    book = view(desk.ticket, law, instant("2026-05-13T09:00:00Z"))
+    assert book is not None
+    assert book.terms.plan_applied == "premier"
