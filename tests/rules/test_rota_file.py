@@ -74,6 +74,20 @@ pause: [waiting]
     assert any("standby[0].confirmed" in message for _, message in said)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: rota\noffices:\n", "rota.yaml:2: offices: needs one office or more"),
+        ("kind: rota\noffices: {}\n", "rota.yaml:2: offices: needs one office or more"),
+        (ROTA.replace("45m", "100h"), 'rota.yaml:2: lead: "100h" is longer than half a day'),
+    ],
+)
+def test_a_rota_that_says_nothing_or_too_much_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "rota.yaml").write_text(text)
+    (fault,) = checking.faults_of([tmp_path / "rota.yaml"])
+    assert str(fault).endswith(said)
+
+
 def test_an_office_borrows_the_holidays_of_a_region_and_keeps_its_own(tmp_path: Path) -> None:
     text = ROTA.replace(
         "    zone: Europe/Berlin\n", '    zone: Europe/Berlin\n    holidays_of: de\n    holidays: ["2026-03-09"]\n'

@@ -16,6 +16,7 @@ TOP = (
     "acknowledged_when", "pauses", "standby",
 )  # fmt: skip
 _OFFICE = (*WEEKLY, "holidays_of", "official_until")
+_LONGEST = 12 * 3_600_000  # a lead beyond it would make one shift of everything
 _ACKNOWLEDGES = ("assigned_group", "message")
 
 
@@ -65,7 +66,7 @@ def _offices(top: Branch, holidays: Mapping[str, Weekly]) -> Iterator[Office]:
                 name,
                 Weekly(hours.zone, hours.week, hours.holidays | more, hours.shifts, hours.breaks, hours.working_days),
             )
-    if tables is not None and not tables.tree:
+    if "offices" in top.tree and (tables is None or not tables.tree):
         top.wrong("offices", "needs one office or more")
 
 
@@ -82,6 +83,8 @@ def _length(top: Branch, name: str) -> int:
     if found is not None and found.days:
         top.wrong(name, "must be a length of time, like 45m")
         return 45 * 60_000
+    if found is not None and found.ms > _LONGEST:
+        top.wrong(name, f'"{found.text}" is longer than half a day')
     return 45 * 60_000 if found is None else found.ms
 
 
