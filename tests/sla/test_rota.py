@@ -337,3 +337,15 @@ def test_a_year_of_boundaries_spans_the_clocks_changes() -> None:
         ("san-francisco", "sydney"), ("san-francisco", "weekend"), ("weekend", "sydney"),
     }  # fmt: skip
     assert {b.at - b.proposed_at for b in found} == {45 * MINUTE}
+
+
+def test_an_office_that_never_closes_hands_nothing_over() -> None:
+    hours = {day: [["00:00", "24:00"]] for day in DAYS}
+    custody, rota = played(
+        [{"occurred_at": "2026-11-20T01:00:00Z"}],
+        "2028-06-01T00:00:00Z",
+        offices=[{"id": "sydney", "tz": "Australia/Sydney", "hours": hours}],
+    )
+    assert custody.handoffs == ()
+    assert custody.next_at is None
+    assert owner_at(custody, rota, instant("2028-05-31T00:00:00Z")) == "sydney"

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from worker.sla.rota import STANDARD_TEAM, Boundary, Rota
+from worker.sla.rota import ENDLESS, STANDARD_TEAM, Boundary, Rota
 
 State = Literal["proposed", "acknowledged", "completed", "missed", "escalated", "taken_up", "lapsed", "cancelled"]
 Verb = Literal["acknowledge", "pass", "escalate", "lapse", "cancel"]
@@ -273,7 +273,7 @@ def _scheduled(custody: Custody, rota: Rota, at: int, chain: int | None = None) 
     own = rota.shift(owner, at)
     boundary, until = None, None
     if own is not None:
-        boundary = rota.boundary(own)
+        boundary = rota.boundary(own) if own.closes - at < ENDLESS else None
     else:
         until = rota.next_opening(owner, at)
         if chain is not None and (until is None or until >= chain):

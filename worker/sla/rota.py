@@ -37,6 +37,9 @@ TEAMS = (WEEKEND_TEAM, STANDARD_TEAM, PREMIER_TEAM)
 
 _HOUR = 3_600_000
 
+#: A shift that lasts longer has no end: an office that never closes hands nothing over.
+ENDLESS = 400 * DAY_MS
+
 #: On duty an hour longer than the weekend at both ends, so that both of its transfers are warm (SPEC 7).
 WEEKEND_DUTY = TwoZoneSpan(
     Corner(4, 16 * _HOUR, "America/Los_Angeles"),
@@ -172,6 +175,9 @@ class Rota:
         if index < 0:
             return None
         opens, closes = self._shifts[place][index]
+        if at < closes and self._high <= closes < at + ENDLESS:  # it may end only where compiling did
+            self._reach(closes)
+            return self.shift(who, at)
         return Shift(who, opens, closes) if at < closes else None
 
     def next_opening(self, who: str, at: int) -> int | None:
