@@ -127,14 +127,18 @@ def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
     # A setting that is silently ignored is worse than one that is refused.
     if settings.mapping is not None:
         raise Misuse("SLA_MAPPING: the worker reads events of ours; a mapping serves replay and the demo so far")
-    rules = rules_of(settings.policy, settings.salt, rota=settings.rota)
+
+    def read() -> Rules:
+        return rules_of(settings.policy, settings.salt, rota=settings.rota)
+
+    rules = read()
     from worker.stream import app
 
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     if settings.kafka is not None:
-        return app.run(settings, rules)
+        return app.run(settings, rules, read)
     from worker.local import LocalError, Stack
 
     say(f"KAFKA_URL is unset: starting a Kafka of its own on loopback, data in {settings.data_dir}")
@@ -144,7 +148,7 @@ def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
             embedded = dict(environ) | {"KAFKA_URL": stack.kafka_url, "SLA_CREATE_TOPICS": "true"}
             if redis is not None:
                 embedded["REDIS_URL"] = redis
-            return app.run(settings_of(embedded), rules)
+            return app.run(settings_of(embedded), rules, read)
     except LocalError as error:
         raise Refused(str(error)) from None
 
@@ -228,7 +232,7 @@ def _handoffs(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     settings, rules = _live(environ)
     at = time_ns() // 1_000_000 if arguments.at is None else arguments.at
-    found = handoff_commands.open_ones(_asked(settings, lookup.tickets(settings)), rules, at)
+    found = handoff_commands.open_ones(_asked(settings, lookup.tickets(settings, rules.digest)), rules, at)
     if arguments.json:
         for line in handoff_commands.as_json(found):
             print(line)
@@ -246,7 +250,7 @@ def _handoffs_ack(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
 
     settings, rules = _live(environ)
     at = time_ns() // 1_000_000 if arguments.at is None else arguments.at
-    ticket = _asked(settings, lookup.ticket(settings, arguments.ticket))
+    ticket = _asked(settings, lookup.ticket(settings, arguments.ticket, rules.digest))
     try:
         event = handoff_commands.acknowledgement(ticket, rules, arguments.office, at)
     except handoff_commands.NotOpen as error:

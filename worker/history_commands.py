@@ -169,7 +169,7 @@ def _live(arguments: argparse.Namespace, settings: Settings, rules: Rules) -> Ex
     if settings.kafka is None:
         raise Misuse("name history with --events FILE..., or a broker with KAFKA_URL")
     try:
-        ticket = asyncio.run(lookup.ticket(settings, arguments.ticket))
+        ticket = asyncio.run(lookup.ticket(settings, arguments.ticket, rules.digest))
     except Exception as error:  # noqa: BLE001 - one sentence, whatever the broker said
         raise Refused(f"{settings.kafka.url}: {type(error).__name__}: {error}") from None
     at = time_ns() // 1_000_000 if arguments.at is None else arguments.at

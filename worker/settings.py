@@ -14,6 +14,8 @@ from typing import Literal
 
 import msgspec
 
+from worker.sla import rows
+
 _SECRETS = frozenset({"SLA_KAFKA_PASSWORD", "SLA_SALT", "REDIS_URL", "SLA_HTTP_TOKEN"})
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
@@ -74,6 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     salt: bytes = b""
     create_topics: bool = False
     session_ms: int = 10_000
+    instance: str | None = None
+    accept_gap: bool = False
+    state_version: int = rows.VERSION
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property
@@ -120,6 +125,9 @@ VARIABLES: dict[str, str] = {
     "SLA_TOPIC_DEAD": "default ticket-events-dead",
     "SLA_CREATE_TOPICS": "true: create missing topics instead of waiting for them; default true with the embedded broker",
     "SLA_SESSION": "how long a silent worker keeps its tickets, as 6s, 10s; default 10s",
+    "SLA_INSTANCE": "a stable name of this worker, as its pod's: a restart within SLA_SESSION keeps its tickets",
+    "SLA_ACCEPT_GAP": "true: go on where a topic no longer holds what was read or written; for one start",
+    "SLA_STATE_VERSION": f"the version of rows to write; {rows.OLDEST} before going back to the release before; default {rows.VERSION}",
     "SLA_SALT": "secret: salt of the hashes of openers' addresses",
     "SLA_KAFKA_PROTOCOL": "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
     "SLA_KAFKA_MECHANISM": "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
@@ -165,6 +173,9 @@ class _Reader:
             salt=(self._text("SLA_SALT") or "").encode(),
             create_topics=self._choice("SLA_CREATE_TOPICS", "false" if url else "true", ("true", "false")) == "true",
             session_ms=self._duration("SLA_SESSION", 10_000),
+            instance=self._text("SLA_INSTANCE"),
+            accept_gap=self._choice("SLA_ACCEPT_GAP", "false", ("true", "false")) == "true",
+            state_version=self._number("SLA_STATE_VERSION", rows.VERSION, rows.OLDEST, rows.VERSION),
             log_level=self._choice("SLA_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),  # type: ignore[arg-type]
         )
         if self.faults:

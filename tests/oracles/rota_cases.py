@@ -172,7 +172,7 @@ def _played(events: list[dict[str, Any]], rules: Rules, at: int) -> list[Handoff
         said.extend(signal for signal in outcome.handoffs if signal.kind != "escalated")
         ticket = outcome.ticket
         if ticket is not None and outcome.changed:
-            ticket = unpack(pack(ticket), ticket.ticket_id)
+            ticket = unpack(pack(ticket), ticket.ticket_id, ticket.rules_digest)
 
     for record in events:
         clock = max(clock, instant(record["occurred_at"]))

@@ -50,7 +50,7 @@ def _hand(ticket: Ticket | None, event: Event | Tick, rules: Rules) -> tuple[Tic
     outcome = apply(ticket, event, rules)
     after = outcome.ticket
     if after is not None and outcome.changed:
-        after = unpack(pack(after), after.ticket_id)
+        after = unpack(pack(after), after.ticket_id, after.rules_digest)
     return after, list(outcome.signals)
 
 

@@ -203,7 +203,7 @@ def test_a_row_says_the_same_after_a_restart() -> None:
         "2026-05-13T10:31:00Z",
     )
     assert desk.ticket is not None
-    again = unpack(pack(desk.ticket), "T1")
+    again = unpack(pack(desk.ticket), "T1", desk.ticket.rules_digest)
     assert pack(again) == pack(desk.ticket)
     tick = Tick(instant("2026-05-14T00:00:00Z"))
     assert apply(again, tick, policy).signals == apply(desk.ticket, tick, policy).signals != ()

@@ -90,7 +90,7 @@ class Desk:
         self.ticket, self.wake_at = outcome.ticket, outcome.wake_at
         self.counts += outcome.counts
         if self.ticket is not None and outcome.changed:
-            self.ticket = unpack(pack(self.ticket), self.ticket.ticket_id)
+            self.ticket = unpack(pack(self.ticket), self.ticket.ticket_id, self.ticket.rules_digest)
         return outcome
 
 

@@ -53,7 +53,7 @@ class Telling:
         self.said += outcome.signals
         self.ticket = outcome.ticket
         if self.ticket is not None and outcome.changed:
-            self.ticket = unpack(pack(self.ticket), self.ticket.ticket_id)
+            self.ticket = unpack(pack(self.ticket), self.ticket.ticket_id, self.ticket.rules_digest)
 
     def until(self, at: int) -> None:
         self.clock = max(self.clock, at)

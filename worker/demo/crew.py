@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from worker.settings import Settings
-from worker.sla.rows import wake_of
+from worker.sla.rows import is_judged_by, wake_of
 from worker.stream import ledger
 
 _READY_S = 60.0
@@ -95,7 +95,10 @@ class Crew:
                 pages = await ledger.read(self.settings.kafka, self.settings.table_topic, partition)
                 if pages.position is None or pages.position.clock(self.settings.topics.sources) < last:
                     continue
-                wakes = (wake_of(row, key.decode(), rules_digest) for key, row in pages.rows.items())
+                wakes = (
+                    wake_of(row, key.decode()) if is_judged_by(row, rules_digest) else -1
+                    for key, row in pages.rows.items()
+                )
                 if all(at is None or at >= last for at in wakes):
                     todo.discard(partition)
                     tell(self.settings.partitions - len(todo))

@@ -3,8 +3,10 @@
 The header has the version, the next wake-up and a stamp of the rules, so that a million rows get an agenda without
 being decoded.
 
-Version N reads N-1; a row from the future is refused by name, never guessed at. Times of knowing are kept as
-differences, fields as small numbers: an open ticket with two timers and six facts stays under 600 bytes.
+Version N reads N-1, and writes it when asked to (`SLA_STATE_VERSION`), so that a release can be rolled back; a row
+from the future is refused by name, never guessed at. Version 1 has the digest of the rules written out in the body,
+version 2 only the header's stamp of it. Times of knowing are kept as differences, fields as small numbers: an open
+ticket with two timers and six facts stays under 600 bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ from worker.sla.packets import Told
 from worker.sla.tickets import Ticket
 from worker.sla.verdicts import Breached, Record, Warned
 
-VERSION = 1
+VERSION = 2
+
+#: The oldest version that this worker reads, and can write.
+OLDEST = 1
 
 #: The fields of a fact, by their number in a row. Numbers are never used again for something else.
 _FIELDS = (
@@ -42,7 +47,7 @@ _CREATED, _BROKER_TIME = 1, 2
 
 _HEADER = struct.Struct(">Bq8s")
 _NEVER = 2**63 - 1
-_AT_ONCE = -(2**61)
+_STAMP = slice(9, _HEADER.size)
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -69,10 +74,10 @@ class RowDamaged(Exception):
     """This row is not one that any version of the worker wrote."""
 
 
-def pack(ticket: Ticket, wake_at: int | None = None) -> bytes:
-    """The ticket's row, with the instant (UTC ms) after which it next needs a look."""
+def pack(ticket: Ticket, wake_at: int | None = None, version: int = VERSION) -> bytes:
+    """The ticket's row, with the instant (UTC ms) after which it next needs a look, as `version` writes it."""
     row = _Row(
-        ticket.rules_digest,
+        ticket.rules_digest if version == OLDEST else "",
         [_fact(f) for f in ticket.facts],
         ticket.said.warned,
         ticket.said.breached,
@@ -81,21 +86,32 @@ def pack(ticket: Ticket, wake_at: int | None = None) -> bytes:
         ticket.said.finished,
         ticket.said.handoffs,
     )
-    header = _HEADER.pack(VERSION, _NEVER if wake_at is None else wake_at, _stamp(ticket.rules_digest))
+    header = _HEADER.pack(version, _NEVER if wake_at is None else wake_at, _stamp(ticket.rules_digest))
     return header + _encode(row)
 
 
-def wake_of(data: bytes, ticket_id: str, rules_digest: str) -> int | None:
-    """When the ticket of a row next needs a look; at once where other rules judged it. Raises as `unpack`."""
+def wake_of(data: bytes, ticket_id: str) -> int | None:
+    """When the ticket of a row next needs a look, by the rules that judged it. Raises as `unpack`."""
     _check(data, ticket_id)
-    _, wake_at, stamp = _HEADER.unpack_from(data)
-    if stamp != _stamp(rules_digest):
-        return _AT_ONCE
+    wake_at = _HEADER.unpack_from(data)[1]
     return None if wake_at == _NEVER else int(wake_at)
 
 
-def unpack(data: bytes, ticket_id: str) -> Ticket:
-    """The ticket of a row, without its Book; raises RowFromFuture or RowDamaged, naming the ticket."""
+def is_judged_by(data: bytes, rules_digest: str) -> bool:
+    """Did these rules judge the ticket of this row? Else it is to be judged again (SPEC 6, Changed rules)."""
+    return data[_STAMP] == _stamp(rules_digest)
+
+
+def version_of(data: bytes) -> int:
+    """Which version wrote this row."""
+    return data[0]
+
+
+def unpack(data: bytes, ticket_id: str, rules_digest: str = "") -> Ticket:
+    """The ticket of a row, without its Book; raises RowFromFuture or RowDamaged, naming the ticket.
+
+    `rules_digest`: of the rules in force; a row that other rules judged gets a digest that equals none.
+    """
     _check(data, ticket_id)
     try:
         row = _decode(memoryview(data)[_HEADER.size :])
@@ -106,7 +122,7 @@ def unpack(data: bytes, ticket_id: str) -> Ticket:
         ticket_id,
         facts,
         Record(row.warned, row.breached, row.rejudged_at, row.finished, row.handoffs),
-        row.rules_digest,
+        rules_digest if is_judged_by(data, rules_digest) else f"stamp:{data[_STAMP].hex()}",
         row.fold,
     )
 
@@ -122,6 +138,8 @@ def _check(data: bytes, ticket_id: str) -> None:
 
 @lru_cache(maxsize=64)
 def _stamp(rules_digest: str) -> bytes:
+    if rules_digest.startswith("stamp:"):
+        return bytes.fromhex(rules_digest.removeprefix("stamp:"))
     return hashlib.blake2b(rules_digest.encode(), digest_size=8).digest()
 
 

@@ -68,7 +68,9 @@ def apply(ticket: Ticket | None, event: Event | Tick, rules: Rules) -> Outcome:
     if isinstance(event, Tick):
         if ticket is None:
             return Outcome(None, changed=False)
-        return _tick(_read(ticket, rules, event.at), event, rules)
+        outcome = _tick(_read(ticket, rules, event.at), event, rules)
+        # What other rules judged is written as these judge it, also where that says nothing.
+        return outcome if ticket.rules_digest == rules.digest else replace(outcome, changed=True)
     fresh = Ticket(event.ticket_id, rules_digest=rules.digest)
     if ticket is None:
         return _learn(fresh, event, rules)
@@ -191,12 +193,17 @@ def _is_long(facts: tuple[Event, ...], rules: Rules) -> bool:
     )
 
 
-def _shortened(ticket: Ticket, rules: Rules) -> tuple[Ticket, tuple[str, ...]]:
+def lighten(ticket: Ticket, rules: Rules) -> Ticket:
+    """The ticket with the older half of its facts folded, for a row that is too large; itself where that can't be now."""
+    return _shortened(ticket, rules, early=True)[0] if len(ticket.facts) > 1 else ticket
+
+
+def _shortened(ticket: Ticket, rules: Rules, *, early: bool = False) -> tuple[Ticket, tuple[str, ...]]:
     """The ticket with its oldest facts folded, and what is counted; later, while one of them has something to say."""
     facts = ticket.facts
     until = facts[-1].occurred_at - rules.horizon_ms - 1
     counts: tuple[str, ...] = ()
-    if len(facts) > rules.facts_cap:
+    if early or len(facts) > rules.facts_cap:
         until = max(until, facts[len(facts) // 2].occurred_at)
         counts = ("folded_early",)
     old = _book(tuple(f for f in facts if f.occurred_at <= until), ticket.fold, rules)

@@ -12,9 +12,10 @@ from heapq import heapify, heappop, heappush
 class Agenda:
     """Instants in UTC ms, keys as they are on the wire."""
 
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, bytes]] = []
-        self._at: dict[bytes, int] = {}
+    def __init__(self, entries: list[tuple[int, bytes]] | None = None) -> None:
+        self._heap: list[tuple[int, bytes]] = entries if entries is not None else []
+        self._at: dict[bytes, int] = {key: at for at, key in self._heap}
+        heapify(self._heap)
 
     def __len__(self) -> int:
         return len(self._at)

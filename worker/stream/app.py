@@ -27,9 +27,10 @@ from worker.stream.dead import REASONS
 from worker.stream.floods import limit_floods
 from worker.stream.frame import BatchConsumer, Ledger, Raw, Transport
 from worker.stream.gate import Gate
-from worker.stream.lane import CORE_ERROR, Chunk, Lane, Readings, Shop
+from worker.stream.lanes import Lanes
+from worker.stream.shop import CORE_ERROR, Readings, Shop
 from worker.stream.topics import Layout, ready
-from worker.stream.watching import Status
+from worker.stream.watching import Status, Watcher
 from worker.views.metrics import Metrics
 from worker.views.web import Web
 
@@ -37,85 +38,16 @@ log = logging.getLogger(__name__)
 
 #: After SIGTERM: Faust gets this long, then the process ends, whatever hangs (RUNTIME, trap 6).
 _PATIENCE_S = 8.0
-_OPENING_S = 30.0
 
 
-class Lanes:
-    """The lanes that this worker owns, opened and closed as Faust's assignments say."""
-
-    def __init__(self, shop: Shop, status: Status) -> None:
-        self._shop, self._status = shop, status
-        self._lanes: dict[int, Lane] = {}
-
-    async def open(self, numbers: set[int]) -> dict[int, int]:
-        """A lane for each number; gives each changelog's end. Tries for a while, then tells why it can't."""
-        await self.close()
-        lanes = {number: Lane(number, self._shop) for number in sorted(numbers)}
-        self._shop.gate.own({part for lane in lanes.values() for part in lane.parts.values()})
-        opened = await asyncio.gather(*(self._open(lane) for lane in lanes.values()))
-        faults = [fault for fault in opened if fault is not None]
-        self._status.faults[:] = faults
-        self._status.assigned = bool(lanes)
-        if faults:
-            return {}
-        self._lanes = lanes
-        for lane in lanes.values():
-            lane.start()
-        log.info("%d lanes are open", len(lanes))
-        return {number: lane.end for number, lane in lanes.items()}
-
-    async def _open(self, lane: Lane) -> str | None:
-        deadline = time.monotonic() + _OPENING_S
-        while True:
-            try:
-                await lane.open()
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # noqa: BLE001 - named in /readyz, and tried again
-                log.warning("lane %d does not open (%s: %s)", lane.number, type(error).__name__, error)
-                if time.monotonic() > deadline:
-                    self._shop.crash(error)
-                    return f"lane {lane.number}: {error}"
-                self._status.faults[:] = [f"lane {lane.number}: {error}"]
-                await asyncio.sleep(1)
-            else:
-                return None
-
-    async def close(self) -> None:
-        """Finish what is in flight on every lane, and let go."""
-        lanes, self._lanes = list(self._lanes.values()), {}
-        if lanes:
-            self._status.assigned = False
-            await asyncio.gather(*(lane.close() for lane in lanes))
-            log.info("%d lanes are closed", len(lanes))
-
-    async def take(self, event: Any) -> None:
-        """Hand a chunk to its lane; one that comes when its lane has gone comes again to the next owner."""
-        message = event.message
-        lane = self._lanes.get(message.partition)
-        if lane is not None:
-            since, records = message.value
-            await lane.put(Chunk(message.topic, since, records, event.ack))
-
-    def stalled(self) -> list[str]:
-        """Lanes that do not get on."""
-        return [why for lane in self._lanes.values() if (why := lane.stalled()) is not None]
-
-    def tell(self) -> None:
-        """The state of all lanes, for whoever watches."""
-        lanes = self._lanes.values()
-        closed = sum(1 for lane in lanes if lane.gate_closed_since is not None)
-        self._shop.watcher.lanes(
-            len(lanes),
-            sum(len(lane.rows) for lane in lanes),
-            sum(lane.backlog for lane in lanes),
-            max((lane.overdue() for lane in lanes), default=0),
-            closed,
-        )
-
-
-def build(settings: Settings, layout: Layout, make_shop: Callable[[Any], Shop], status: Status) -> faust.App:
-    """The app: what a Faust user expects to see, with the lanes behind it."""
+def build(
+    settings: Settings,
+    layout: Layout,
+    make_shop: Callable[[Any], Shop],
+    status: Status,
+    adopts: list[Callable[[Rules], None]],
+) -> faust.App:
+    """The app: what a Faust user expects to see, with the lanes behind it. `adopts` gets whoever must hear of new rules."""
     assert settings.kafka is not None  # the command line sees to it
     app = faust.App(
         settings.app_id,
@@ -133,6 +65,8 @@ def build(settings: Settings, layout: Layout, make_shop: Callable[[Any], Shop], 
         broker_commit_interval=1.0,
         broker_max_poll_records=4000,
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=settings.instance,
+        recovery_consistency_check=False,  # a lane that is shut has no offset to compare
         stream_wait_empty=False,
         autodiscover=False,
     )
@@ -154,7 +88,7 @@ def build(settings: Settings, layout: Layout, make_shop: Callable[[Any], Shop], 
     table._data = store
     lanes = Lanes(make_shop(app), status)
     store.opens = lanes.open
-    status.stalled = lanes.stalled
+    adopts.append(lanes.adopt)
 
     @app.on_partitions_revoked.connect
     async def let_go(_: Any, revoked: Any, **__: Any) -> None:  # noqa: ARG001 - eager: all of them, each time
@@ -199,8 +133,36 @@ def end_within(seconds: float) -> None:
     threading.Thread(target=end, name="watchdog", daemon=True).start()
 
 
-def run(settings: Settings, rules: Rules) -> int:
-    """The worker, until it is told to stop: 0, or 1 when it crashed."""
+class _Law:
+    """The rules in force, read again on SIGHUP: in a thread, whole before anything changes; a bad file changes nothing."""
+
+    def __init__(self, rules: Rules, read: Callable[[], Rules], watcher: Watcher) -> None:
+        self.rules, self._read, self._watcher = rules, read, watcher
+        self.adopts: list[Callable[[Rules], None]] = []
+        self._reading: asyncio.Task[None] | None = None
+
+    def reload(self) -> None:
+        """Read them again, unless that is going on."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.ensure_future(self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            found = await asyncio.to_thread(self._read)
+        except Exception as error:  # noqa: BLE001 - said, and the old ones stay
+            log.error("SIGHUP: the rules are refused, those in force stay (%s):\n%s", self.rules.digest, error)  # noqa: TRY400 - a person reads faults, not a traceback
+            self._watcher.reloaded(None)
+            return
+        log.info("SIGHUP: rules %s, before %s", found.digest, self.rules.digest)
+        self._watcher.reloaded(found.digest)
+        if found.digest != self.rules.digest:
+            self.rules = found
+            for adopt in self.adopts:
+                adopt(found)
+
+
+def run(settings: Settings, rules: Rules, read: Callable[[], Rules]) -> int:
+    """The worker, until it is told to stop: 0, or 1 when it crashed. `read` gives the rules anew, or raises why not."""
     limit_floods()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -212,6 +174,8 @@ def run(settings: Settings, rules: Rules) -> int:
         tzdata=tzdata_digest(),
         ring=() if rules.rota is None else rules.rota.ring,
     )
+    law = _Law(rules, read, metrics)
+    loop.add_signal_handler(signal.SIGHUP, law.reload)
     web = Web(metrics.page, status.not_ready, status.not_alive)
     layout = loop.run_until_complete(_prepare(settings, status, web))
     if layout is None:
@@ -231,10 +195,10 @@ def run(settings: Settings, rules: Rules) -> int:
 
         topics = settings.topics
         door = wire.Door(topics.created, topics.updated, salt=settings.salt, clock=settings.clock)
-        return Shop(settings, rules, layout, door, gate, metrics, _now, readings, crash)
+        return Shop(settings, law.rules, layout, door, gate, metrics, _now, readings, crash)
 
     (settings.data_dir / "faust").mkdir(parents=True, exist_ok=True)
-    app = build(settings, layout, make_shop, status)
+    app = build(settings, layout, make_shop, status, law.adopts)
     worker = Worker(
         app, loop=loop, redirect_stdouts=False, override_logging=False, quiet=True, loglevel=settings.log_level
     )

@@ -18,9 +18,10 @@ from faust.stores import memory
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from worker.stream.lane import Readings
+from worker.stream.shop import Readings
 
 _CHUNK = 500
+_FAR = 2**40
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -134,7 +135,7 @@ class Transport(driver.Transport):
 class Ledger(memory.Store):
     """The table's store: it keeps no rows of its own, the lanes do; it only says where the changelog was read to."""
 
-    opens: Callable[[set[int]], Awaitable[dict[int, int]]]
+    opens: Callable[[set[int]], Awaitable[None]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -156,10 +157,10 @@ class Ledger(memory.Store):
         generation_id: int = 0,  # noqa: ARG002
     ) -> None:
         """Open a lane for each partition of the changelog that is ours now."""
-        ours = {tp.partition: tp for tp in assigned if tp.topic == self.table.changelog_topic_name}
-        self._read_to = {}
-        for number, end in (await self.opens(set(ours))).items():
-            self._read_to[ours[number]] = end - 1
+        ours = [tp for tp in assigned if tp.topic == self.table.changelog_topic_name]
+        await self.opens({tp.partition for tp in ours})
+        # Beyond any end: the lanes have read their changelogs, or are about to, and Faust has nothing to recover.
+        self._read_to = dict.fromkeys(ours, _FAR)
 
 
 class Raw(faust.Schema):

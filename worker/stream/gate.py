@@ -8,17 +8,25 @@ end" by the last fetch would be old news in a stall. Lanes that ask at the same 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from worker.settings import KafkaAccess
 from worker.stream.clients import arguments
 
+log = logging.getLogger(__name__)
+
+_ANSWER_S = 5
+#: What aiokafka's metadata gives as the leader of a partition that has none.
+_NOBODY = -1
+
 
 class Ends(msgspec.Struct, frozen=True):
-    """Where the sources ended at an instant (UTC ms) taken before the broker was asked."""
+    """Where the sources ended at an instant (UTC ms) taken before the broker was asked; of some it may not be known."""
 
     asked_at: int
     ends: dict[TopicPartition, int]
@@ -38,10 +46,6 @@ class Gate:
     def own(self, parts: set[TopicPartition]) -> None:
         """The source partitions to ask for: those of all open lanes."""
         self._owned = parts
-
-    def own_also(self, parts: set[TopicPartition]) -> None:
-        """Ask for these too."""
-        self._owned = self._owned | parts
 
     async def ask(self) -> Ends:
         """The ends, asked after this call began; concurrent callers share the next request."""
@@ -63,18 +67,45 @@ class Gate:
                 **arguments(self._access),
                 enable_auto_commit=False,
                 isolation_level="read_committed",
-                request_timeout_ms=5000,
+                request_timeout_ms=_ANSWER_S * 1000,
+                metadata_max_age_ms=30_000,
             )
             try:
                 await client.start()
+            except (KafkaError, OSError) as error:
+                await client.stop()
+                log.warning("no broker answers (%s: %s)", type(error).__name__, error)
+                return Ends(self._now(), {})
             except BaseException:
                 await client.stop()
                 raise
             self._client = client
         asked_at = self._now()
-        parts = list(self._owned)
-        ends = await asyncio.wait_for(self._client.end_offsets(parts), 6) if parts else {}
+        leader = self._client._client.cluster.leader_for_partition
+        parts = [part for part in self._owned if leader(part) != _NOBODY]
+        try:
+            ends = await asyncio.wait_for(self._client.end_offsets(parts), _ANSWER_S + 1) if parts else {}
+        except (KafkaError, TimeoutError) as error:
+            log.warning("the broker does not tell where the sources end (%s: %s)", type(error).__name__, error)
+            return Ends(asked_at, {})
+        if len(parts) < len(self._owned):
+            self._client._client.force_metadata_update()
         return Ends(asked_at, ends)
+
+    def counts(self) -> dict[str, int]:
+        """How many partitions each source has by the latest that the broker told."""
+        if self._client is None:
+            return {}
+        cluster = self._client._client.cluster
+        topics = {part.topic for part in self._owned}
+        return {topic: len(found) for topic in topics if (found := cluster.partitions_for_topic(topic))}
+
+    def leaderless(self) -> list[TopicPartition]:
+        """Owned partitions that no broker leads, by the latest that the broker told."""
+        if self._client is None:
+            return []
+        leader = self._client._client.cluster.leader_for_partition
+        return sorted(part for part in self._owned if leader(part) == _NOBODY)
 
     async def close(self) -> None:
         """Lets the client go."""

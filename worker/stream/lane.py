@@ -4,6 +4,9 @@ One flush, read aloud: what was delivered is applied, what the clock allows is f
 dead letters, changed rows, the position) is committed in one transaction; then the chunks are acknowledged. Until
 then they stay in the inbox. Whatever goes wrong in between, the outcome is unknown: the lane fences itself, reads its
 ledger again, and goes on from the position that it finds there. Nothing is ever sent again blindly.
+
+A lane that is shut (it opens, or can't) takes no chunks: it reads what it missed from the source when it is open, so
+that its trouble never holds up the others.
 """
 
 from __future__ import annotations
@@ -12,109 +15,67 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
-import msgspec
 from aiokafka import TopicPartition
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    ProducerFenced,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
 
-from worker.settings import Settings
-from worker.sla.calendars import tzdata_digest
-from worker.sla.events import Event, HandoffSignal, Signal, Tick
 from worker.sla.policies import Rules
-from worker.sla.rows import RowFromFuture, pack, unpack, wake_of
-from worker.sla.tickets import Outcome, Ticket, apply
-from worker.stream import ledger, position, wire
-from worker.stream.agenda import Agenda
-from worker.stream.dead import DeadLetter, encode_dead
-from worker.stream.gate import Ends, Gate
+from worker.sla.rows import RowDamaged, RowFromFuture
+from worker.stream import ledger, position
+from worker.stream.desk import Desk
+from worker.stream.gate import Ends
+from worker.stream.opening import Loaded, SourceGap, load
 from worker.stream.outbox import Outbox, Record
-from worker.stream.position import Position, Reached
-from worker.stream.speech import encode_handoff, encode_signal
-from worker.stream.topics import Layout
-from worker.stream.watching import Watcher
+from worker.stream.position import Position, PositionFromFuture
+from worker.stream.shop import Chunk, Flush, Shop
 
 log = logging.getLogger(__name__)
 
 _RECORDS_A_FLUSH = 2000
-_FIRES_A_FLUSH = 2000
-_HOT = 20_000
 _FAILURES = 10
 _STALLED_S = 60.0
 _LOOK_S = 1.0
+_PATIENCE_S = 2.0
+_STARTING_S = 20.0
+_GATE_CLOSED_S = 30.0
+#: A transactional id is forgotten by the broker after a quiet week (its default): the position is said again long before.
+_QUIET_S = 3600.0
 
-#: The reason of a dead letter that the door let in and the core could not apply.
-CORE_ERROR = "core_error"
-
-
-class Chunk(msgspec.Struct):
-    """Records of one source partition, in order, and how to acknowledge them.
-
-    `since`: the offset after the chunk before it, None for the first one after an assignment.
-    """
-
-    topic: str
-    since: int | None
-    records: Sequence[Any]
-    ack: Callable[[], object]
-
-
-class Readings(msgspec.Struct, frozen=True):
-    """How far the consumer has read a source partition: its position, and the last record that it handed over."""
-
-    position: int
-    taken: int
-
-
-class SourceGap(Exception):
-    """A source no longer holds what this lane has read; reading on would skip or repeat events in silence."""
-
-
-class Shop(msgspec.Struct, frozen=True):
-    """What all lanes share."""
-
-    settings: Settings
-    rules: Rules
-    layout: Layout
-    door: wire.Door
-    gate: Gate
-    watcher: Watcher
-    now: Callable[[], int]
-    readings: Callable[[TopicPartition], Readings | None]
-    crash: Callable[[BaseException], None]
-
-
-class _Flush:
-    """What one transaction will say."""
-
-    def __init__(self) -> None:
-        self.tickets: dict[bytes, Outcome] = {}
-        self.signals: list[Signal] = []
-        self.spoken: list[Record] = []
-        self.handoffs: list[HandoffSignal] = []
-        self.handed: list[Record] = []
-        self.dead: list[Record] = []
-        self.reached: dict[str, Reached] = {}
-        self.historic = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.tickets or self.spoken or self.handed or self.dead or self.reached)
+#: What only a person mends: the lane stays shut, says why, and looks again now and then.
+_STANDING = (
+    RowFromFuture,
+    RowDamaged,
+    PositionFromFuture,
+    ledger.LedgerGap,
+    SourceGap,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
 
 
 class Lane:
     """One partition number of both sources and of the table."""
 
-    def __init__(self, number: int, shop: Shop) -> None:
+    def __init__(self, number: int, shop: Shop, parked: Loaded | None = None) -> None:
         self.number, self.shop = number, shop
         self.parts = {t: TopicPartition(t, number) for t in shop.settings.topics.sources}
-        self.rows: dict[bytes, bytes] = {}
-        self.agenda = Agenda()
+        self.desk = Desk(shop)
         self.end = 0
         self.gate_closed_since: float | None = None
-        self._hot: dict[bytes, Ticket] = {}
-        self._position = Position(position.VERSION, {}, 0)
+        self.opened = asyncio.Event()
+        self._fault: str | None = "opening"
+        self._parked = parked
+        self._adopted: Rules | None = None
         self._inbox: deque[Chunk] = deque()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -124,50 +85,31 @@ class Lane:
         self._ahead_since: dict[str, float] = {}
         self._closed = False
         self._over = asyncio.Event()
+        self._open = False
+        self._settled = False
         self._failures = 0
-        self._moved_at = time.monotonic()
-        self._tzdata = tzdata_digest()
-
-    async def open(self) -> None:
-        """Fence every earlier owner, then read the ledger: rows, position, agenda. Raises what stands in the way."""
-        shop, settings = self.shop, self.shop.settings
-        assert settings.kafka is not None  # the command line sees to it
-        if self._outbox is not None:
-            await self._outbox.stop()
-        self._outbox = Outbox(settings.kafka, f"{settings.app_id}-lane-{self.number}")
-        await self._outbox.start()
-        pages = await ledger.read(settings.kafka, settings.table_topic, self.number)
-        if pages.position is None:
-            # The first start is kept from now on: else a lane without events would start for the first time again.
-            first = Position(position.VERSION, {}, self._first_start())
-            await self._say([(position.KEY, position.pack(first), [])], {})
-            while pages.position is None:  # committed, but its marker may be a moment away
-                await asyncio.sleep(0.02)
-                pages = await ledger.read(settings.kafka, settings.table_topic, self.number)
-        self.rows, self.end, self._hot = pages.rows, pages.end, {}
-        self._verified, self._ahead_since = {}, {}
-        self._position = pages.position
-        if settings.announce_from is not None:
-            self._position = Position(position.VERSION, self._position.sources, settings.announce_from)
-        await self._check_sources()
-        self.agenda = Agenda()
-        for key, row in self.rows.items():
-            self.agenda.put(key, wake_of(row, key.decode(), shop.rules.digest))
-        shop.watcher.opened(pages.seconds, len(pages.rows))
-        log.info("lane %d: %d rows, read in %.2f s", self.number, len(pages.rows), pages.seconds)
+        self._moved_at = self._said_at = time.monotonic()
 
     def start(self) -> None:
-        """Begin to work on what is delivered."""
+        """Open, and begin to work on what is delivered; `opened` is set when the first opening has succeeded or failed."""
         self._task = asyncio.ensure_future(self._run())
 
     async def put(self, chunk: Chunk) -> None:
-        """Take a chunk in; waits while the inbox is full."""
-        while len(self._inbox) >= 16 and not self._closed:
+        """Take a chunk in; waits a moment while the inbox is full. What is not taken the lane reads by itself later."""
+        if len(self._inbox) >= 16 and self._open and not self._closed:
             self._room.clear()
-            await self._room.wait()
-        if not self._closed:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._room.wait(), _PATIENCE_S)
+        if self._open and not self._closed and len(self._inbox) < 16:
             self._inbox.append(chunk)
             self._wake.set()
+        else:
+            self.shop.watcher.counted("not_taken", len(chunk.records))
+
+    def adopt(self, rules: Rules) -> None:
+        """Work by other rules from the next flush on, and judge every ticket anew."""
+        self._adopted = rules
+        self._wake.set()
 
     async def close(self, within: float = 5.0) -> None:
         """Finish the flush in flight, let the producer go."""
@@ -183,233 +125,194 @@ class Lane:
         if self._outbox is not None:
             await self._outbox.stop()
 
+    def parked(self) -> Loaded | None:
+        """After `close`: the lane's state as it is in the changelog, or None where that is not certain."""
+        if not (self._open and self._settled):
+            return None
+        desk = self.desk
+        return Loaded(desk.rows, desk.agenda, list(desk.stale), desk.position, self.end)
+
+    @property
+    def is_open(self) -> bool:
+        """Has it read its tickets, and a producer that nobody has fenced?"""
+        return self._open
+
     @property
     def backlog(self) -> int:
         """Chunks delivered and not committed yet."""
         return len(self._inbox)
 
+    @property
+    def stale(self) -> int:
+        """Tickets that wait to be judged by the rules in force."""
+        return len(self.desk.stale)
+
     def overdue(self) -> int:
         """How long the earliest wake-up has passed, in ms of the lane's clock."""
-        return min(self.agenda.overdue(self._clock()), 10**12)
+        return min(self.desk.agenda.overdue(self.desk.clock()), 10**12)
 
-    def stalled(self) -> str | None:
-        """Why this lane does not get on, or None."""
-        idle = time.monotonic() - self._moved_at
-        if idle > _STALLED_S and self._inbox:
-            return f"lane {self.number} has had {len(self._inbox)} chunks waiting for {idle:.0f} s"
+    def fault(self) -> str | None:
+        """Why this lane does not fire, or None."""
+        if self._fault is not None:
+            return f"lane {self.number}: {self._fault}"
+        closed = 0.0 if self.gate_closed_since is None else time.monotonic() - self.gate_closed_since
+        if closed > _GATE_CLOSED_S:
+            leaderless = set(self.shop.gate.leaderless()) & set(self.parts.values())
+            why = "".join(f"; topic {p.topic}, partition {p.partition} has no leader" for p in sorted(leaderless))
+            return f"lane {self.number}: its sources could not be read to their ends for {closed:.0f} s, nothing fires{why}"
         return None
 
-    def _first_start(self) -> int:
-        return self.shop.now() if self.shop.settings.clock == "wall" else -(2**62)
+    def stalled(self) -> str | None:
+        """Why this lane does not get on, or None. A lane that tries to open gets on."""
+        idle = time.monotonic() - self._moved_at
+        if self._task is not None and self._task.done() and not self._closed:
+            return f"lane {self.number} has ended"
+        if idle > _STALLED_S:
+            return f"lane {self.number} has not moved for {idle:.0f} s; {len(self._inbox)} chunks wait"
+        return None
 
-    def _clock(self) -> int:
-        if self.shop.settings.clock == "wall":
-            return self.shop.now()
-        return self._position.clock(tuple(self.parts))
-
-    async def _check_sources(self) -> None:
-        self.shop.gate.own_also(set(self.parts.values()))
-        ends = await self.shop.gate.ask()
-        for topic, part in self.parts.items():
-            applied, end = self._position.of(topic).offset, ends.ends.get(part)
-            if end is not None and end < applied + 1:
-                raise SourceGap(
-                    f"topic {topic}, partition {self.number} ends at {end}, but this worker has read it up to {applied}: "
-                    f"it was recreated or cut. Start under another SLA_APP_ID, or restore the topic"
-                )
+    def _move(self) -> None:
+        self._moved_at = time.monotonic()
 
     async def _run(self) -> None:
         while not self._closed:
             try:
+                if not self._open:
+                    await self._open_up()
                 await self._flush()
                 self._failures = 0
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - the outcome is unknown, whatever it was
-                await self._reopen(error)
+                await self._back_off(error)
 
-    async def _reopen(self, error: Exception) -> None:
-        """Back off, fence, read again; after many failures in a row the worker ends loudly."""
-        while not self._closed:
-            self._failures += 1
-            fenced = isinstance(error, ProducerFenced)
-            kind = "fenced" if fenced else "ledger" if isinstance(error, ledger.LedgerGap) else "failed"
-            self.shop.watcher.failed(kind)
-            log.warning("lane %d opens again (%s: %s)", self.number, type(error).__name__, error)
-            if self._failures >= _FAILURES or isinstance(error, RowFromFuture):
-                self.shop.crash(error)
-                return
-            # Fenced: somebody else owns the partition, and a heartbeat will say so. Do not fence them back at once.
-            pause = 4.0 if fenced else min(0.2 * 2**self._failures, 5.0)
-            if await self._is_closed_within(pause):
-                return
-            try:
-                await self.open()
-            except asyncio.CancelledError:
-                raise
-            except Exception as again:  # noqa: BLE001 - the same answer
-                error = again
-            else:
-                return
+    async def _open_up(self) -> None:
+        """Fence every earlier owner, then read the ledger: rows, position, agenda. Raises what stands in the way."""
+        settings = self.shop.settings
+        assert settings.kafka is not None  # the command line sees to it
+        self._move()
+        if self._outbox is not None:
+            await self._outbox.stop()
+        self._outbox = Outbox(settings.kafka, f"{settings.app_id}-lane-{self.number}")
+        await asyncio.wait_for(self._outbox.start(), _STARTING_S)
+        parked, self._parked = self._parked, None  # tried once: what does not fit is read whole the next time
+        self._adopt()
+        loaded = await load(self.shop, self.number, self.parts, parked, self._begin, self._move)
+        self.desk.take_over(loaded)
+        self.end = loaded.end
+        self._verified, self._ahead_since = {}, {}
+        self._fault, self.gate_closed_since = None, None
+        self._open = self._settled = True
+        self._said_at = time.monotonic()
+        self.opened.set()
 
-    async def _is_closed_within(self, seconds: float) -> bool:
+    async def _begin(self, first: Position) -> int:
+        return await self._say([(position.KEY, position.pack(first), [])], {})
+
+    async def _back_off(self, error: Exception) -> None:
+        """Shut the lane, wait, try again; after many failures that nothing explains, the worker ends loudly."""
+        self._open = self._settled = False
+        self._move()
+        standing, away = isinstance(error, _STANDING), _is_away(error)
+        fenced = isinstance(error, ProducerFenced)
+        kind = "fenced" if fenced else "shut" if standing else "away" if away else "failed"
+        self.shop.watcher.failed(kind)
+        self._fault = str(error) if standing else f"{type(error).__name__}: {error}"
+        log.warning("lane %d opens again (%s)", self.number, self._fault)
+        self._failures += 1
+        self.opened.set()
+        if self._failures >= _FAILURES and not standing and not away:
+            self.shop.crash(error)
+            await self._over.wait()
+            return
+        # Fenced: somebody else owns the partition, and a heartbeat will say so. Do not fence them back at once.
+        pause = 4.0 if fenced else 5.0 if standing else min(0.1 * 2**self._failures, 1.0 if away else 5.0)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._over.wait(), seconds)
-        return self._closed
+            await asyncio.wait_for(self._over.wait(), pause)
+
+    def _adopt(self) -> None:
+        if self._adopted is not None:
+            self.desk.adopt(self._adopted)
+            self.shop, self._adopted = self.desk.shop, None
 
     async def _flush(self) -> None:
-        flush, taken, records = _Flush(), 0, 0
+        flush, taken, records = Flush(), 0, 0
+        self._settled = False
+        self._adopt()
         if not self._inbox:
             await self._look_behind(flush)
         for chunk in list(self._inbox):
-            await self._close_gap(flush, chunk.topic, chunk.records[0].offset, chunk.since)
-            self._apply(flush, chunk)
+            if not await self._close_gap(flush, chunk.topic, chunk.records[0].offset, chunk.since):
+                break
+            self.desk.read(flush, chunk)
             taken += 1
             records += len(chunk.records)
             if records >= _RECORDS_A_FLUSH:
                 break
             await asyncio.sleep(0)
         waits_for_gate = await self._fire(flush)
-        if flush:
+        if flush or time.monotonic() - self._said_at > _QUIET_S:
             await self._commit(flush)
+        self._settled = True
         for _ in range(taken):
             self._inbox.popleft().ack()
         if taken:
             self._room.set()
+        self._move()
         if not flush and not taken:
             await self._sleep(waits_for_gate)
 
     async def _sleep(self, waits_for_gate: bool) -> None:
         """Until something is delivered, or the next wake-up; event time moves only with what is delivered."""
         self._wake.clear()
-        self._moved_at = time.monotonic()
-        if self._inbox or self._closed:
+        if self._inbox or self._closed or self._adopted is not None:
             return
         timeout = _LOOK_S
         if waits_for_gate:
             timeout = 0.05
-        elif self.shop.settings.clock == "wall" and (at := self.agenda.next()) is not None:
+        elif self.shop.settings.clock == "wall" and (at := self.desk.agenda.next()) is not None:
             timeout = min(max((at + 1 - self.shop.now()) / 1000, 0.0005), _LOOK_S)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout)
 
-    async def _close_gap(self, flush: _Flush, topic: str, until: int, since: int | None) -> None:
+    async def _close_gap(self, flush: Flush, topic: str, until: int, since: int | None) -> bool:
         """What lies between this lane's position and `until` was not handed over: the lane reads it itself.
 
-        A chunk can be lost between the consumer and the lane when a rebalance comes in between, and a later one must
-        not make the position jump over it. Often there is nothing to read: control records have offsets, too.
+        A chunk can be lost between the consumer and the lane when a rebalance comes in between, or was not taken, and a
+        later one must not make the position jump over it. Often there is nothing to read: control records have
+        offsets, too. False: there is more, for the next flush.
         """
-        stands = self._position.of(topic).offset + 1
-        if until <= max(stands, self._verified.get(topic, 0)) or (since is not None and since <= stands):
-            return
+        before = flush.reached.get(topic) or self.desk.position.of(topic)
+        stands = max(before.offset + 1, self._verified.get(topic, 0))
+        if until <= stands or (since is not None and since <= stands):
+            return True
         assert self.shop.settings.kafka is not None  # the command line sees to it
-        missed = await ledger.read_range(self.shop.settings.kafka, topic, self.number, stands, until)
-        self._verified[topic] = until
+        missed, at = await ledger.read_range(
+            self.shop.settings.kafka, topic, self.number, stands, until, _RECORDS_A_FLUSH
+        )
+        self._verified[topic] = at
         if missed:
             log.info("lane %d: %d records of %s were not handed over, and read", self.number, len(missed), topic)
             self.shop.watcher.counted("read_again", len(missed))
-            self._apply(flush, Chunk(topic, stands, missed, _nothing))
+            self.desk.read(flush, Chunk(topic, stands, missed, _nothing))
+        return at >= until
 
-    async def _look_behind(self, flush: _Flush) -> None:
+    async def _look_behind(self, flush: Flush) -> None:
         """Nothing is delivered: is the consumer ahead of this lane all the same, and has been for a while?"""
         for topic, part in self.parts.items():
             readings = self.shop.readings(part)
-            stands = max(self._position.of(topic).offset + 1, self._verified.get(topic, 0))
+            stands = max(self.desk.position.of(topic).offset + 1, self._verified.get(topic, 0))
             if readings is None or readings.position <= stands:
                 self._ahead_since.pop(topic, None)
             elif time.monotonic() - self._ahead_since.setdefault(topic, time.monotonic()) > _LOOK_S:
                 await self._close_gap(flush, topic, readings.position, None)
 
-    def _apply(self, flush: _Flush, chunk: Chunk) -> None:
-        topic = chunk.topic
-        before = flush.reached.get(topic) or self._position.of(topic)
-        offset, timestamp, high_water = before.offset, before.timestamp, before.high_water
-        events = delay = skipped = 0
-        for record in chunk.records:
-            if record.offset <= offset:
-                skipped += 1
-                continue
-            offset, timestamp = record.offset, record.timestamp
-            heard = wire.decode(self.shop.door, topic, record.key, record.value, record.headers, timestamp, high_water)
-            if isinstance(heard, Event):
-                high_water = max(high_water, heard.occurred_at)
-                delay = timestamp - heard.occurred_at
-                events += 1
-                self._learn(flush, record, heard)
-            elif isinstance(heard, wire.Watermark):
-                high_water = max(high_water, heard.at)
-            elif isinstance(heard, DeadLetter):
-                self._bury(flush, record, heard.reason, heard.detail)
-            else:
-                self.shop.watcher.counted("ignored")
-        if skipped:
-            self.shop.watcher.counted("skipped", skipped)
-        if offset > before.offset:
-            flush.reached[topic] = Reached(offset, timestamp, high_water)
-            self._position = self._position.with_reached(flush.reached)
-        if events:
-            self.shop.watcher.applied(topic, events, delay)
-
-    def _learn(self, flush: _Flush, record: Any, event: Event) -> None:
-        try:
-            outcome = apply(self._ticket(record.key), event, self.shop.rules)
-        except RowFromFuture:
-            raise
-        except Exception as error:
-            # Never seen, and never to be swallowed: the event is kept where a person finds it, the others go on.
-            log.exception("lane %d: an event could not be applied", self.number)
-            self._bury(flush, record, CORE_ERROR, type(error).__name__)
-            return
-        self._keep(flush, record.key, outcome)
-
-    def _bury(self, flush: _Flush, record: Any, reason: str, detail: str) -> None:
-        self.shop.watcher.dead(reason)
-        flush.dead.append(
-            encode_dead(
-                reason,
-                detail,
-                record.topic,
-                record.partition,
-                record.offset,
-                record.timestamp,
-                record.key,
-                record.value,
-                record.headers,
-            )
-        )
-
-    def _ticket(self, key: bytes) -> Ticket | None:
-        ticket = self._hot.get(key)
-        if ticket is None and (row := self.rows.get(key)) is not None:
-            ticket = unpack(row, key.decode())
-        return ticket
-
-    def _keep(self, flush: _Flush, key: bytes, outcome: Outcome) -> None:
-        for reason in outcome.counts:
-            self.shop.watcher.counted(reason)
-        flush.historic += outcome.historic
-        flush.signals.extend(outcome.signals)
-        flush.handoffs.extend(outcome.handoffs)
-        self.agenda.put(key, outcome.wake_at)
-        if outcome.changed:
-            flush.tickets[key] = outcome
-        if outcome.ticket is None:
-            self._hot.pop(key, None)
-            if key in self.rows:
-                flush.tickets[key] = outcome
-                del self.rows[key]
-            return
-        self._hot[key] = outcome.ticket
-        if len(self._hot) > _HOT:
-            del self._hot[next(iter(self._hot))]
-
-    async def _fire(self, flush: _Flush) -> bool:
-        """Say what the clock allows; True when something is due and the gate is closed."""
-        at = self.agenda.next()
-        if at is None or at >= self._clock():
+    async def _fire(self, flush: Flush) -> bool:
+        """Say what the clock allows; True when something is to be said and the gate is closed."""
+        if not self.desk.has_work():
             self.gate_closed_since = None
             return False
-        until = self._clock()
+        until = self.desk.clock()
         if self.shop.settings.clock == "wall":
             ends = await self.shop.gate.ask()
             if not self._has_read_to(ends):
@@ -417,16 +320,7 @@ class Lane:
                 return True
             until = ends.asked_at
         self.gate_closed_since = None
-        tick = Tick(until, self.shop.settings.settle, self._position.announce_from)
-        for key in self.agenda.take(until, _FIRES_A_FLUSH):
-            ticket = self._ticket(key)
-            if ticket is None:
-                continue
-            outcome = apply(ticket, tick, self.shop.rules)
-            self._keep(flush, key, outcome)
-            digest, tzdata = self.shop.rules.digest, self._tzdata
-            flush.spoken += (encode_signal(signal, until, digest, tzdata) for signal in outcome.signals)
-            flush.handed += (encode_handoff(signal, until, digest, tzdata) for signal in outcome.handoffs)
+        self.desk.fire(flush, until)
         return False
 
     def _has_read_to(self, ends: Ends) -> bool:
@@ -435,35 +329,36 @@ class Lane:
             end, readings = ends.ends.get(part), self.shop.readings(part)
             if end is None or readings is None:
                 return False
-            applied = self._position.of(topic).offset
+            applied = self.desk.position.of(topic).offset
             if readings.taken > applied or max(readings.position, applied + 1) < end:
                 return False
         return True
 
-    async def _commit(self, flush: _Flush) -> None:
+    async def _commit(self, flush: Flush) -> None:
         started = time.monotonic()
-        rows: list[Record] = []
-        for key, outcome in flush.tickets.items():
-            row = None if outcome.ticket is None else pack(outcome.ticket, outcome.wake_at)
-            if row is not None:
-                self.rows[key] = row
-            rows.append((key, row, []))
-        rows.append((position.KEY, position.pack(self._position), []))
+        rows = self.desk.changes(flush)
         topics = self.shop.settings.topics
         every = ((topics.signals, flush.spoken), (topics.handoffs, flush.handed), (topics.dead, flush.dead))
         others = {topic: records for topic, records in every if records}
-        await self._say(rows, others)
+        self.end = await self._say(rows, others)
+        self._said_at = time.monotonic()
         now = self.shop.now()
         settle = self.shop.settings.settle
         late = [now - s.due - settle for s in flush.signals if s.kind == "breached"]
         late += [now - h.boundary - settle for h in flush.handoffs if h.at == h.boundary and h.kind != "proposed"]
         late += [now - h.at for h in flush.handoffs if h.kind == "proposed"]
         self.shop.watcher.committed(flush.signals, flush.handoffs, late, flush.historic, time.monotonic() - started)
-        self._moved_at = time.monotonic()
 
-    async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> None:
-        assert self._outbox is not None  # open() made it
-        await self._outbox.say(self.shop.settings.table_topic, self.number, rows, others, self.shop.layout.outputs)
+    async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> int:
+        assert self._outbox is not None  # _open_up() made it
+        return await self._outbox.say(
+            self.shop.settings.table_topic, self.number, rows, others, self.shop.layout.outputs
+        )
+
+
+def _is_away(error: Exception) -> bool:
+    """Is it the broker, or the way to it, that is missing? That passes; nothing is wrong with this lane."""
+    return (isinstance(error, KafkaError) and bool(error.retriable)) or isinstance(error, (OSError, TimeoutError))
 
 
 def _nothing() -> None:

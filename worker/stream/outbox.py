@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
@@ -66,10 +67,10 @@ class Outbox:
         rows: Iterable[Record],
         others: dict[str, list[Record]],
         counts: dict[str, int],
-    ) -> None:
-        """Commit one transaction: `rows` to the table's changelog, `others` (topic -> records) spread by key.
+    ) -> int:
+        """Commit one transaction: `rows` (at least one) to the table's changelog, `others` (topic -> records) by key.
 
-        Any exception means that the outcome is unknown.
+        Gives the changelog's offset after the last row. Any exception means that the outcome is unknown.
         """
         loop = asyncio.get_running_loop()
         wait = self._committed_at + _GAP_S - loop.time()
@@ -77,9 +78,10 @@ class Outbox:
             await asyncio.sleep(wait)
         producer = self._producer
         await producer.begin_transaction()
-        sent: list[asyncio.Future[object]] = []
+        sent: list[asyncio.Future[Any]] = []
         try:
-            await self._send(sent, table, partition, rows)
+            last = await self._send(sent, table, partition, rows)
+            ours = len(sent) - 1
             for topic, records in others.items():
                 count = counts[topic]
                 spread: dict[int, list[Record]] = {}
@@ -87,17 +89,19 @@ class Outbox:
                     spread.setdefault(place(record[0], count), []).append(record)
                 for number, share in spread.items():
                     await self._send(sent, topic, number, share)
-            await asyncio.gather(*sent)
+            answers = await asyncio.gather(*sent)
             await producer.commit_transaction()
         except BaseException:
             for future in sent:
                 future.add_done_callback(_consume)
             raise
         self._committed_at = loop.time()
+        return int(answers[ours].offset) + last
 
     async def _send(
-        self, sent: list[asyncio.Future[object]], topic: str, partition: int, records: Iterable[Record]
-    ) -> None:
+        self, sent: list[asyncio.Future[Any]], topic: str, partition: int, records: Iterable[Record]
+    ) -> int:
+        """Gives how many records the last batch has."""
         batch = self._producer.create_batch()
         for key, value, headers in records:
             if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
@@ -106,6 +110,7 @@ class Outbox:
                 batch.append(key=key, value=value, timestamp=None, headers=headers)
         if batch.record_count():
             sent.append(await self._producer.send_batch(batch, topic, partition=partition))
+        return int(batch.record_count())
 
 
 def place(key: bytes | None, partitions: int) -> int:
@@ -113,6 +118,6 @@ def place(key: bytes | None, partitions: int) -> int:
     return 0 if key is None else (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-def _consume(future: asyncio.Future[object]) -> None:
+def _consume(future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
         future.exception()

@@ -1,7 +1,8 @@
 """How far a lane has come: one row of the table's changelog, written in the same transaction as everything it says.
 
 The position row is the authority, not Faust's committed offsets: a record at or below it was applied, whatever the
-group says. It also keeps each source's high-water mark of event time and the lane's first start.
+group says. It also keeps each source's high-water mark of event time, the lane's first start, how many tickets the
+lane has (fewer in the changelog means that rows were lost), and the digest of the rules that it works by.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import msgspec
 #: The row's key. No ticket can have it: ids have no control characters.
 KEY = b"\x00position"
 
+#: Fields that are added at the end need no new version: an older worker skips them, a newer one knows their defaults.
 VERSION = 1
 
 
@@ -27,11 +29,16 @@ class Reached(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Position(msgspec.Struct, array_like=True, frozen=True):
-    """All sources of a lane. `announce_from` (UTC ms): verdicts before it are history."""
+    """All sources of a lane. `announce_from` (UTC ms): verdicts before it are history.
+
+    `tickets`: how many rows the lane has, -1 where an older version did not say; `rules`: digest.
+    """
 
     version: int
     sources: dict[str, Reached]
     announce_from: int
+    tickets: int = -1
+    rules: str = ""
 
     def of(self, topic: str) -> Reached:
         """How far this source was read."""
@@ -39,7 +46,7 @@ class Position(msgspec.Struct, array_like=True, frozen=True):
 
     def with_reached(self, reached: dict[str, Reached]) -> Position:
         """The position after some sources were read further."""
-        return Position(self.version, {**self.sources, **reached}, self.announce_from)
+        return msgspec.structs.replace(self, sources={**self.sources, **reached})
 
     def clock(self, topics: tuple[str, ...]) -> int:
         """The lane's event time: the smallest high-water mark of its sources (SPEC 6, Clock)."""

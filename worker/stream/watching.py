@@ -42,20 +42,27 @@ class Watcher(Protocol):
     def opened(self, seconds: float, rows: int) -> None:
         """A lane read its ledger."""
 
-    def lanes(self, owned: int, tickets: int, backlog: int, overdue_ms: int, gate_closed: int) -> None:
-        """The state of all lanes together, now and then."""
+    def lanes(
+        self, owned: int, tickets: int, backlog: int, overdue_ms: int, gate_closed: int, stale: int, shut: int
+    ) -> None:
+        """The state of all lanes together, now and then; `stale`: tickets that wait to be judged by the rules in force."""
+
+    def reloaded(self, rules_digest: str | None) -> None:
+        """Rules were asked to be read again: the digest of those in force now, None where they were refused."""
 
 
 class Status(msgspec.Struct):
-    """Why the worker is not ready, and since when each lane has had work without getting on (monotonic seconds)."""
+    """Why the worker is not ready or not alive: `faults` before it has lanes, then what the lanes say."""
 
     faults: list[str] = msgspec.field(default_factory=lambda: ["starting"])
     assigned: bool = False
+    lanes: Callable[[], list[str]] = list
     stalled: Callable[[], list[str]] = list
 
     def not_ready(self) -> list[str]:
         """Reasons, none when ready."""
-        return list(self.faults) if self.faults else ([] if self.assigned else ["no partitions are assigned yet"])
+        found = [*self.faults, *self.lanes()]
+        return found if found or self.assigned else ["no partitions are assigned yet"]
 
     def not_alive(self) -> list[str]:
         """Lanes that have stalled."""

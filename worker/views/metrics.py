@@ -32,6 +32,7 @@ COUNTS = (
     "no_region",
     "no_severity",
     "not_a_named_contact",
+    "not_taken",
     "not_proposed_office",
     "policy_does_not_apply",
     "read_again",
@@ -109,7 +110,19 @@ class Metrics:
             "sla_overdue_seconds", "How long the earliest wake-up of all lanes has passed.", registry=registry
         )
         self.gate = Gauge("sla_gate_closed_lanes", "Lanes whose catch-up gate is closed.", registry=registry)
-        info = Info("sla_rules", "Digests of the rules and of the timezone database in force.", registry=registry)
+        self.shut = Gauge("sla_shut_lanes", "Lanes that are not open; /readyz says why.", registry=registry)
+        self.stale = Gauge(
+            "sla_stale_tickets", "Tickets that wait to be judged by the rules in force.", registry=registry
+        )
+        self.reloads = Counter(
+            "sla_rules_reloads", "Rules read again on SIGHUP, taken or refused.", ["outcome"], registry=registry
+        )
+        for outcome in ("taken", "refused"):
+            self.reloads.labels(outcome)
+        self._tzdata = tzdata
+        self._info = info = Info(
+            "sla_rules", "Digests of the rules and of the timezone database in force.", registry=registry
+        )
         info.info({"rules": rules_digest, "tzdata": tzdata})
         for topic in topics:
             self.events.labels(topic)
@@ -126,7 +139,7 @@ class Metrics:
             self.noted.labels(reason)
         for reason in reasons:
             self.dead_letters.labels(reason)
-        for kind in ("fenced", "failed", "ledger"):
+        for kind in ("fenced", "failed", "shut", "away"):
             self.failures.labels(kind)
 
     def page(self) -> bytes:
@@ -174,10 +187,20 @@ class Metrics:
         """A lane read its ledger."""
         self.recovery.set(seconds)
 
-    def lanes(self, owned: int, tickets: int, backlog: int, overdue_ms: int, gate_closed: int) -> None:
+    def lanes(
+        self, owned: int, tickets: int, backlog: int, overdue_ms: int, gate_closed: int, stale: int, shut: int
+    ) -> None:
         """The state of all lanes together."""
         self.owned.set(owned)
         self.live.set(tickets)
         self.backlog.set(backlog)
         self.overdue.set(overdue_ms / 1000)
         self.gate.set(gate_closed)
+        self.stale.set(stale)
+        self.shut.set(shut)
+
+    def reloaded(self, rules_digest: str | None) -> None:
+        """Rules were read again; None: they were refused, and the old ones stay in force."""
+        self.reloads.labels("refused" if rules_digest is None else "taken").inc()
+        if rules_digest is not None:
+            self._info.info({"rules": rules_digest, "tzdata": self._tzdata})

@@ -1,0 +1,201 @@
+"""The tickets of one lane, and what records and the clock make of them: no await, no broker.
+
+`read` takes a chunk in, `fire` lets the clock speak, `changes` packs what a flush has changed. Everything that comes of
+it goes into the flush, which the lane commits; until then the desk is ahead of the changelog.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Any
+
+from msgspec.structs import replace
+
+from worker.sla.calendars import tzdata_digest
+from worker.sla.events import Event, Tick
+from worker.sla.policies import Rules
+from worker.sla.rows import RowDamaged, RowFromFuture, pack, unpack
+from worker.sla.tickets import Outcome, Ticket, apply, lighten
+from worker.stream import position, wire
+from worker.stream.agenda import Agenda
+from worker.stream.dead import DeadLetter, encode_dead
+from worker.stream.opening import Loaded, is_stale
+from worker.stream.outbox import Record
+from worker.stream.position import Position, Reached
+from worker.stream.shop import CORE_ERROR, Chunk, Flush, Shop
+from worker.stream.speech import encode_handoff, encode_signal
+
+log = logging.getLogger(__name__)
+
+_FIRES_A_FLUSH = 2000
+_REJUDGED_A_FLUSH = 200
+_HOT = 20_000
+#: A record of the changelog may have 1 MB by a broker's defaults.
+_ROW_BYTES = 900_000
+
+
+class Desk:
+    """Rows by key as they are in the changelog, who needs a look when, and how far the sources were read."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        self.rows: dict[bytes, bytes] = {}
+        self.agenda = Agenda()
+        self.position = Position(position.VERSION, {}, 0)
+        self.stale: deque[bytes] = deque()
+        self._hot: dict[bytes, Ticket] = {}
+        self._tzdata = tzdata_digest()
+
+    def take_over(self, loaded: Loaded) -> None:
+        """Go on from what was loaded."""
+        self.rows, self.agenda, self.position = loaded.rows, loaded.agenda, loaded.position
+        self.stale, self._hot = deque(loaded.stale), {}
+
+    def adopt(self, rules: Rules) -> None:
+        """Work by other rules, and judge every ticket anew, a few in each flush."""
+        self.shop = replace(self.shop, rules=rules)
+        self.stale = deque(self.rows)
+
+    def clock(self) -> int:
+        """UTC ms: wall time, or the lane's event time."""
+        if self.shop.settings.clock == "wall":
+            return self.shop.now()
+        return self.position.clock(self.shop.settings.topics.sources)
+
+    def has_work(self) -> bool:
+        """Is something due, or to be judged anew?"""
+        at = self.agenda.next()
+        return bool(self.stale) or (at is not None and at < self.clock())
+
+    def fire(self, flush: Flush, until: int) -> None:
+        """Say what is due strictly before `until`, then judge some of what other rules judged; both bounded."""
+        tick = Tick(until, self.shop.settings.settle, self.position.announce_from)
+        for key in self.agenda.take(until, _FIRES_A_FLUSH):
+            self._tick(flush, key, tick)
+        for _ in range(min(len(self.stale), _REJUDGED_A_FLUSH)):
+            key = self.stale.popleft()
+            row = self.rows.get(key)
+            if row is not None and key not in flush.tickets and is_stale(self.shop, row):
+                flush.tickets[key] = self._tick(flush, key, tick)
+
+    def read(self, flush: Flush, chunk: Chunk) -> None:
+        """Apply a chunk's records, but for those at or below the position."""
+        topic = chunk.topic
+        before = flush.reached.get(topic) or self.position.of(topic)
+        offset, timestamp, high_water = before.offset, before.timestamp, before.high_water
+        events = delay = skipped = 0
+        for record in chunk.records:
+            if record.offset <= offset:
+                skipped += 1
+                continue
+            offset, timestamp = record.offset, record.timestamp
+            heard = wire.decode(self.shop.door, topic, record.key, record.value, record.headers, timestamp, high_water)
+            if isinstance(heard, Event):
+                high_water = max(high_water, heard.occurred_at)
+                delay = timestamp - heard.occurred_at
+                events += 1
+                self._learn(flush, record, heard)
+            elif isinstance(heard, wire.Watermark):
+                high_water = max(high_water, heard.at)
+            elif isinstance(heard, DeadLetter):
+                self._bury(flush, record, heard.reason, heard.detail)
+            else:
+                self.shop.watcher.counted("ignored")
+        if skipped:
+            self.shop.watcher.counted("skipped", skipped)
+        if offset > before.offset:
+            flush.reached[topic] = Reached(offset, timestamp, high_water)
+            self.position = self.position.with_reached(flush.reached)
+        if events:
+            self.shop.watcher.applied(topic, events, delay)
+
+    def _learn(self, flush: Flush, record: Any, event: Event) -> None:
+        try:
+            outcome = apply(self._ticket(record.key), event, self.shop.rules)
+        except (RowFromFuture, RowDamaged):
+            raise
+        except Exception as error:
+            # Never seen, and never to be swallowed: the event is kept where a person finds it, the others go on.
+            log.exception("an event could not be applied")
+            self._bury(flush, record, CORE_ERROR, type(error).__name__)
+            return
+        self._keep(flush, record.key, outcome)
+
+    def _bury(self, flush: Flush, record: Any, reason: str, detail: str) -> None:
+        self.shop.watcher.dead(reason)
+        flush.dead.append(
+            encode_dead(
+                reason,
+                detail,
+                record.topic,
+                record.partition,
+                record.offset,
+                record.timestamp,
+                record.key,
+                record.value,
+                record.headers,
+            )
+        )
+
+    def _ticket(self, key: bytes) -> Ticket | None:
+        ticket = self._hot.get(key)
+        if ticket is None and (row := self.rows.get(key)) is not None:
+            ticket = unpack(row, key.decode(), self.shop.rules.digest)
+        return ticket
+
+    def _keep(self, flush: Flush, key: bytes, outcome: Outcome) -> None:
+        for reason in outcome.counts:
+            self.shop.watcher.counted(reason)
+        flush.historic += outcome.historic
+        flush.signals.extend(outcome.signals)
+        flush.handoffs.extend(outcome.handoffs)
+        self.agenda.put(key, outcome.wake_at)
+        if outcome.changed:
+            flush.tickets[key] = outcome
+        if outcome.ticket is None:
+            self._hot.pop(key, None)
+            if key in self.rows:
+                flush.tickets[key] = outcome
+                del self.rows[key]
+            return
+        self._hot[key] = outcome.ticket
+        if len(self._hot) > _HOT:
+            del self._hot[next(iter(self._hot))]
+
+    def _tick(self, flush: Flush, key: bytes, tick: Tick) -> Outcome:
+        ticket = self._ticket(key)
+        if ticket is None:
+            return Outcome(None, changed=False)
+        outcome = apply(ticket, tick, self.shop.rules)
+        self._keep(flush, key, outcome)
+        digest = self.shop.rules.digest
+        flush.spoken += (encode_signal(signal, tick.at, digest, self._tzdata) for signal in outcome.signals)
+        flush.handed += (encode_handoff(signal, tick.at, digest, self._tzdata) for signal in outcome.handoffs)
+        return outcome
+
+    def changes(self, flush: Flush) -> list[Record]:
+        """The changelog's records of a flush: each changed ticket's row, and the position."""
+        rows: list[Record] = []
+        for key, outcome in flush.tickets.items():
+            row = self._row(key, outcome)
+            if row is not None:
+                self.rows[key] = row
+            rows.append((key, row, []))
+        self.position = replace(self.position, tickets=len(self.rows), rules=self.shop.rules.digest)
+        rows.append((position.KEY, position.pack(self.position), []))
+        return rows
+
+    def _row(self, key: bytes, outcome: Outcome) -> bytes | None:
+        """The ticket's row; of one that has grown beyond what a changelog takes, the oldest facts are folded."""
+        ticket, version = outcome.ticket, self.shop.settings.state_version
+        if ticket is None:
+            return None
+        row = pack(ticket, outcome.wake_at, version)
+        while len(row) > _ROW_BYTES and (lighter := lighten(ticket, self.shop.rules)) is not ticket:
+            self.shop.watcher.counted("folded_early")
+            log.warning("a ticket of %d bytes was folded early", len(row))
+            ticket = lighter
+            row = pack(ticket, outcome.wake_at, version)
+            self._hot[key] = ticket
+        return row

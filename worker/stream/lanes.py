@@ -1,0 +1,111 @@
+"""All lanes of one worker: opened and closed as Faust's assignments say, parked in between, told of new rules."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from msgspec.structs import replace
+
+from worker.sla.policies import Rules
+from worker.stream.lane import Lane
+from worker.stream.opening import Loaded
+from worker.stream.shop import Chunk, Shop
+from worker.stream.watching import Status
+
+log = logging.getLogger(__name__)
+
+#: Faust waits this long for lanes to open; one that takes longer opens beside it.
+_OPENING_S = 20.0
+_PARKED_S = 600.0
+
+
+class Lanes:
+    """The lanes that this worker owns, opened and closed as Faust's assignments say; those it had a moment ago, parked."""
+
+    def __init__(self, shop: Shop, status: Status) -> None:
+        self._shop, self._status = shop, status
+        self._lanes: dict[int, Lane] = {}
+        self._parked: dict[int, tuple[float, Loaded]] = {}
+        status.lanes = self.faults
+        status.stalled = self.stalled
+
+    async def open(self, numbers: set[int]) -> None:
+        """A lane for each number. One that does not open within a while goes on trying by itself, and says why."""
+        await self.close()
+        self._forget_parked()
+        shop = self._shop
+        self._lanes = {n: Lane(n, shop, self._parked.pop(n, (0.0, None))[1]) for n in sorted(numbers)}
+        lanes = list(self._lanes.values())
+        shop.gate.own({part for lane in lanes for part in lane.parts.values()})
+        for lane in lanes:
+            lane.start()
+        waiting = [asyncio.ensure_future(lane.opened.wait()) for lane in lanes]
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=_OPENING_S)
+            for task in late:
+                task.cancel()
+        self._status.faults.clear()
+        self._status.assigned = bool(lanes)
+        log.info("%d of %d lanes are open", sum(lane.is_open for lane in lanes), len(lanes))
+
+    async def close(self) -> None:
+        """Finish what is in flight on every lane, and let go; what is certain is kept for a while."""
+        lanes, self._lanes = list(self._lanes.values()), {}
+        if lanes:
+            self._status.assigned = False
+            await asyncio.gather(*(lane.close() for lane in lanes))
+            for lane in lanes:
+                if (kept := lane.parked()) is not None:
+                    self._parked[lane.number] = (time.monotonic(), kept)
+            log.info("%d lanes are closed", len(lanes))
+
+    async def take(self, event: Any) -> None:
+        """Hand a chunk to its lane; one that comes when its lane has gone comes again to the next owner."""
+        message = event.message
+        lane = self._lanes.get(message.partition)
+        if lane is not None:
+            since, records = message.value
+            await lane.put(Chunk(message.topic, since, records, event.ack))
+
+    def adopt(self, rules: Rules) -> None:
+        """Work by other rules from now on."""
+        self._shop = replace(self._shop, rules=rules)
+        for lane in self._lanes.values():
+            lane.adopt(rules)
+
+    def faults(self) -> list[str]:
+        """Why lanes do not fire, and sources that have changed under them."""
+        found = [why for lane in self._lanes.values() if (why := lane.fault()) is not None]
+        count = self._shop.layout.partitions
+        return found + [
+            f"topic {topic} has {now} partitions now, and had {count} when this worker started: tickets may lie on two of "
+            f"them. Stop every worker, give all sources {now}, and start under another SLA_APP_ID"
+            for topic, now in self._shop.gate.counts().items()
+            if now != count
+        ]
+
+    def stalled(self) -> list[str]:
+        """Lanes that do not get on."""
+        return [why for lane in self._lanes.values() if (why := lane.stalled()) is not None]
+
+    def tell(self) -> None:
+        """The state of all lanes, for whoever watches."""
+        self._forget_parked()
+        lanes = self._lanes.values()
+        closed = sum(1 for lane in lanes if lane.gate_closed_since is not None)
+        self._shop.watcher.lanes(
+            len(lanes),
+            sum(len(lane.desk.rows) for lane in lanes),
+            sum(lane.backlog for lane in lanes),
+            max((lane.overdue() for lane in lanes), default=0),
+            closed,
+            sum(lane.stale for lane in lanes),
+            sum(not lane.is_open for lane in lanes),
+        )
+
+    def _forget_parked(self) -> None:
+        now = time.monotonic()
+        self._parked = {n: (at, kept) for n, (at, kept) in self._parked.items() if now - at < _PARKED_S}

@@ -1,0 +1,73 @@
+"""What lanes share, and what goes through them: chunks in, flushes out. Values only; nothing here decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from aiokafka import TopicPartition
+
+from worker.settings import Settings
+from worker.sla.events import HandoffSignal, Signal
+from worker.sla.policies import Rules
+from worker.sla.tickets import Outcome
+from worker.stream import wire
+from worker.stream.gate import Gate
+from worker.stream.outbox import Record
+from worker.stream.position import Reached
+from worker.stream.topics import Layout
+from worker.stream.watching import Watcher
+
+#: The reason of a dead letter that the door let in and the core could not apply.
+CORE_ERROR = "core_error"
+
+
+class Chunk(msgspec.Struct):
+    """Records of one source partition, in order, and how to acknowledge them.
+
+    `since`: the offset after the chunk before it, None for the first one after an assignment.
+    """
+
+    topic: str
+    since: int | None
+    records: Sequence[Any]
+    ack: Callable[[], object]
+
+
+class Readings(msgspec.Struct, frozen=True):
+    """How far the consumer has read a source partition: its position, and the last record that it handed over."""
+
+    position: int
+    taken: int
+
+
+class Shop(msgspec.Struct, frozen=True):
+    """What all lanes share. `now`: UTC ms, asked each time."""
+
+    settings: Settings
+    rules: Rules
+    layout: Layout
+    door: wire.Door
+    gate: Gate
+    watcher: Watcher
+    now: Callable[[], int]
+    readings: Callable[[TopicPartition], Readings | None]
+    crash: Callable[[BaseException], None]
+
+
+class Flush:
+    """What one transaction will say."""
+
+    def __init__(self) -> None:
+        self.tickets: dict[bytes, Outcome] = {}
+        self.signals: list[Signal] = []
+        self.spoken: list[Record] = []
+        self.handoffs: list[HandoffSignal] = []
+        self.handed: list[Record] = []
+        self.dead: list[Record] = []
+        self.reached: dict[str, Reached] = {}
+        self.historic = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.tickets or self.spoken or self.handed or self.dead or self.reached)
