@@ -100,6 +100,14 @@ class BatchConsumer(driver.Consumer):
             taken = found[-1].offset if found else before.taken if before else -1
             self._readings[part] = Readings(state._position, taken)
 
+    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
+        """Faust asks this of changelogs only, to recover them; the lanes do that, so there is nothing to ask the broker."""
+        return dict.fromkeys(partitions, 0)
+
+    async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
+        """The same."""
+        return dict.fromkeys(partitions, 0)
+
     def readings(self, part: TopicPartition) -> Readings | None:
         """How far this source partition was read; None while that is not known."""
         return self._readings.get(part)

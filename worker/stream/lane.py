@@ -155,6 +155,8 @@ class Lane:
         """Why this lane does not fire, or None."""
         if self._fault is not None:
             return f"lane {self.number}: {self._fault}"
+        if any(self.shop.readings(part) is None for part in self.parts.values()):
+            return f"lane {self.number}: the consumer has not begun to read its sources"
         closed = 0.0 if self.gate_closed_since is None else time.monotonic() - self.gate_closed_since
         if closed > _GATE_CLOSED_S:
             leaderless = set(self.shop.gate.leaderless()) & set(self.parts.values())

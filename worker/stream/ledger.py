@@ -84,7 +84,7 @@ class Reader:
             raise LedgerGap(f"{topic}-{partition}: asked to start at {at}, stands at {await consumer.position(where)}")
         quiet_since = time.monotonic()
         while await consumer.position(where) < end:
-            batch = (await consumer.getmany(where, timeout_ms=300, max_records=_AT_ONCE)).get(where, [])
+            batch = (await consumer.getmany(where, timeout_ms=50, max_records=_AT_ONCE)).get(where, [])
             for record in batch:
                 if record.key == position.KEY:
                     found = position.unpack(record.value)
@@ -146,7 +146,7 @@ async def read_range(
         consumer.seek(where, since)
         quiet_since = time.monotonic()
         while (at := await consumer.position(where)) < until and len(found) < limit:
-            batch = (await consumer.getmany(where, timeout_ms=300, max_records=limit)).get(where, [])
+            batch = (await consumer.getmany(where, timeout_ms=50, max_records=limit)).get(where, [])
             found += [record for record in batch if since <= record.offset < until]
             if batch:
                 quiet_since = time.monotonic()
