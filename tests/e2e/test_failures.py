@@ -138,7 +138,7 @@ def test_a_partition_without_a_leader_closes_its_gate_and_nobody_elses(tmp_path:
         async with admin(bus.url) as client:
             there = {0: [2], **{n: [1] for n in range(1, PARTITIONS)}}
             await client.create_topics([NewTopic(bus.updated, -1, -1, replica_assignments=there)])
-            here = dict.fromkeys(range(PARTITIONS), [1])
+            here = {n: [1] for n in range(PARTITIONS)}
             await client.create_topics(
                 [NewTopic(name, -1, -1, replica_assignments=here) for name in (bus.created, bus.signals, bus.dead)]
             )
@@ -272,7 +272,8 @@ def test_a_changelog_that_was_cut_lost_or_has_other_partitions_is_named(kafka, t
         part = TopicPartition(changelog, 1)
         async with admin(bus.url) as client:
             pages = await ledger.read(bus.access, changelog, 1)
-            assert pages.position is not None and pages.position.tickets == 6
+            assert pages.position is not None
+            assert pages.position.tickets == 6
             both = ConfigResource(ConfigResourceType.TOPIC, changelog, {"cleanup.policy": "compact,delete"})
             await client.alter_configs([both])  # else the broker refuses to delete from it
             # Everything but the position row of the end: what a careless kafka-delete-records does.

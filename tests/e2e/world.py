@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -120,11 +120,9 @@ class WorkerProcess:
         )
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> WorkerProcess:
+    def start(self, command: Sequence[str] = (sys.executable, "-m", "worker", "run")) -> WorkerProcess:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker", "run"], env=self.environment, stdout=log, stderr=log, cwd=Path.cwd()
-            )
+            self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=Path.cwd())
         return self
 
     def __enter__(self) -> Self:
@@ -165,6 +163,11 @@ class WorkerProcess:
             if line.startswith(sample + " "):
                 return float(line.rsplit(" ", 1)[1])
         raise AssertionError(f"no sample {sample}")
+
+    def rules_digest(self) -> str:
+        """The digest of the rules in force, as it is scraped."""
+        text = self.get("/metrics")[1]
+        return text.split("sla_rules_info{")[1].split('rules="')[1].split('"')[0]
 
     def kill(self) -> None:
         """kill -9."""

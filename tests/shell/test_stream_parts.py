@@ -141,6 +141,8 @@ def test_a_flood_is_cut_off_and_counted() -> None:
     assert [flood.filter(record) for _ in range(8)] == [True] * 5 + [False] * 3
     other = logging.LogRecord("aiokafka", logging.ERROR, "", 0, "something else", (), None)
     assert flood.filter(other)
+    course = logging.LogRecord("worker", logging.INFO, "", 0, "lane %d is open", (1,), None)
+    assert all(flood.filter(course) for _ in range(20)), "sixteen lanes may say that they are open"
 
 
 def test_the_extension_points_that_the_stream_stands_on_are_where_they_were() -> None:

@@ -21,7 +21,9 @@ class Flood(logging.Filter):
         self._seen: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """True when the record may be said."""
+        """True when the record may be said; what tells of the usual course always may."""
+        if record.levelno < logging.WARNING:
+            return True
         key = (record.name, str(record.msg)[:80])
         now = time.monotonic()
         since, times = self._seen.get(key, (now, 0))

@@ -21,6 +21,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
+    InvalidTimestampError,
     KafkaError,
     ProducerFenced,
     TopicAuthorizationFailedError,
@@ -58,6 +59,7 @@ _STANDING = (
     SourceGap,
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
+    InvalidTimestampError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
@@ -219,7 +221,7 @@ class Lane:
         fenced = isinstance(error, ProducerFenced)
         kind = "fenced" if fenced else "shut" if standing else "away" if away else "failed"
         self.shop.watcher.failed(kind)
-        self._fault = str(error) if standing else f"{type(error).__name__}: {error}"
+        self._fault = _sentence(error)
         log.warning("lane %d opens again (%s)", self.number, self._fault)
         self._failures += 1
         self.opened.set()
@@ -361,6 +363,12 @@ class Lane:
 def _is_away(error: Exception) -> bool:
     """Is it the broker, or the way to it, that is missing? That passes; nothing is wrong with this lane."""
     return (isinstance(error, KafkaError) and bool(error.retriable)) or isinstance(error, (OSError, TimeoutError))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, InvalidTimestampError):
+        return "this host's clock is further ahead than the broker takes (an hour by its default): set the clock right"
+    return str(error) if isinstance(error, _STANDING) else f"{type(error).__name__}: {error}"
 
 
 def _nothing() -> None:
