@@ -23,10 +23,11 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from time import time_ns
+from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import KafkaError, ProducerFenced
 
 from worker.settings import KafkaAccess, Settings
 from worker.stream import topics
@@ -102,6 +103,7 @@ async def send_back(settings: Settings, choice: Choice, tell: Tell, *, dry: bool
         transaction_timeout_ms=15_000,
         request_timeout_ms=10_000,
     )
+    asyncio.get_running_loop().set_exception_handler(_unheard)
     await producer.start()
     try:
         chosen = plan(found, await _marks(settings), choice, sources)
@@ -111,6 +113,10 @@ async def send_back(settings: Settings, choice: Choice, tell: Tell, *, dry: bool
                 await _send(producer, settings, batch)
             except ProducerFenced:
                 raise Interrupted(f"another `dead redrive` took over; {_kept(done, chosen)}") from None
+            except TimeoutError:
+                raise Interrupted(
+                    f"the broker did not take a batch within {_WITHIN_S} s; {_kept(done, chosen)}"
+                ) from None
             except Exception as error:
                 raise Interrupted(f"{type(error).__name__}: {error}\n{_kept(done, chosen)}") from error
             done += len(batch)
@@ -227,3 +233,9 @@ def _access(settings: Settings) -> KafkaAccess:
 def _heard(future: asyncio.Future[object]) -> None:
     if not future.cancelled():
         future.exception()
+
+
+def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A producer that fails leaves futures of its own that nobody waits for; what failed was raised already."""
+    if not isinstance(context.get("exception"), KafkaError):
+        loop.default_exception_handler(context)
