@@ -281,7 +281,7 @@ def test_what_stops_half_way_is_taken_back_at_once_and_can_be_run_again(kafka, t
         # a transaction that has no time
         with monkeypatch.context() as patch:
             patch.setattr(redriving, "_WITHIN_S", 0.001)
-            with pytest.raises(Interrupted, match="within 0.001 s; 0 of 700 letters"):
+            with pytest.raises(Interrupted, match="0 of 700 letters"):
                 await redriving.send_back(settings, Choice(), lambda _: None)
         # neither holds up who reads committed records
         for number in range(PARTITIONS):
