@@ -114,12 +114,36 @@ def _parser() -> argparse.ArgumentParser:
     ack.add_argument("--at", type=instant, metavar="T", help="when it was taken up; default: now")
     ack.set_defaults(command=_handoffs_ack)
 
+    _dead_arguments(commands)
+
     config = commands.add_parser("config", help="the settings in force")
     config.set_defaults(parser=config)
     show = config.add_subparsers(metavar="show").add_parser("show", help="the settings in force, secrets redacted")
     show.add_argument("--json", action="store_true", help="as JSON")
     show.set_defaults(command=_config_show)
     return parser
+
+
+def _dead_arguments(commands: Any) -> None:
+    dead = commands.add_parser("dead", help="list, show, redrive: what could not be read, and sending it back")
+    dead.set_defaults(parser=dead)
+    kinds = dead.add_subparsers(metavar="list|show|redrive")
+    listed = kinds.add_parser("list", help="the dead letters, newest last, without their values")
+    listed.add_argument("--reason", metavar="R", help="only those with this reason")
+    listed.add_argument("--since", type=instant, metavar="T", help="only those first received then or later")
+    listed.add_argument("--json", action="store_true", help="as JSON lines")
+    listed.set_defaults(command=_dead_list)
+    shown = kinds.add_parser("show", help="one letter, whole")
+    shown.add_argument("letter", metavar="PARTITION:OFFSET", help="as `dead list` has it")
+    shown.add_argument("--raw", action="store_true", help="nothing but the value's bytes")
+    shown.set_defaults(command=_dead_show)
+    back = kinds.add_parser("redrive", help="send the originals back to where they came from, each once")
+    back.add_argument("letters", nargs="*", metavar="PARTITION:OFFSET", help="as `dead list` has them")
+    back.add_argument("--reason", metavar="R", help="all with this reason")
+    back.add_argument("--all", action="store_true", help="all")
+    back.add_argument("--again", action="store_true", help="also what was sent back already, or came back from that")
+    back.add_argument("--dry-run", action="store_true", help="only say what would go")
+    back.set_defaults(command=_dead_redrive)
 
 
 def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -260,20 +284,87 @@ def _handoffs_ack(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
     return DONE
 
 
+def _dead_list(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from worker import dead_commands
+    from worker.stream import redriving
+
+    settings, reason = _broker(environ), dead_commands.reason_of(arguments.reason)
+    found, marks = _asked(settings, redriving.letters(settings, lambda _: False, say))
+    found = [
+        one
+        for one in found
+        if reason in (None, one.reason) and (arguments.since is None or one.received >= arguments.since)
+    ]
+    if arguments.json:
+        for line in dead_commands.as_json(found, marks):
+            print(line)
+    else:
+        print(dead_commands.as_text(found, marks))
+    say(dead_commands.summary(found, marks))
+    return DONE
+
+
+def _dead_show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from worker import dead_commands
+    from worker.stream import redriving
+
+    settings, where = _broker(environ), dead_commands.where_of(arguments.letter)
+    found, mark = _asked(settings, redriving.one(settings, where))
+    if arguments.raw:
+        sys.stdout.buffer.write(found.value or b"")
+        sys.stdout.buffer.flush()
+    else:
+        print(dead_commands.whole(found, mark))
+    return DONE
+
+
+def _dead_redrive(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from worker import dead_commands
+    from worker.stream import redriving
+    from worker.stream.letters import Choice
+
+    named = tuple(map(dead_commands.where_of, arguments.letters))
+    if named and (arguments.reason is not None or arguments.all):
+        raise Misuse("dead redrive: name letters, or choose by --reason or --all, not both")
+    if not named and arguments.reason is None and not arguments.all:
+        raise Misuse(
+            "dead redrive: nothing is selected; name letters as PARTITION:OFFSET (`sla-worker dead list` has them), "
+            "or choose by --reason R, or --all"
+        )
+    settings, choice = _broker(environ), Choice(named, dead_commands.reason_of(arguments.reason), arguments.again)
+    found = _asked(settings, redriving.send_back(settings, choice, say, dry=arguments.dry_run))
+    if arguments.dry_run:
+        for line in dead_commands.would_go(found):
+            print(line)
+    for line in dead_commands.told(found, named=bool(named), dry=arguments.dry_run):
+        say(line)
+    return WRONG if found.stuck or (named and found.sent) else DONE
+
+
 def _live(environ: Mapping[str, str]) -> tuple[Settings, Rules]:
     """The settings and rules of a running worker; its broker must be named."""
+    settings = _broker(environ)
+    return settings, rules_of(settings.policy, settings.salt, rota=settings.rota)
+
+
+def _broker(environ: Mapping[str, str]) -> Settings:
+    """The settings; its broker must be named."""
     settings = settings_of(environ)
     if settings.kafka is None:
         raise Misuse("KAFKA_URL: name the broker of the running worker")
-    return settings, rules_of(settings.policy, settings.salt, rota=settings.rota)
+    return settings
 
 
 def _asked(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
     """What the broker answers; Refused, in one sentence, where it does not."""
     import asyncio
 
+    from worker.stream.letters import Unable
+
     try:
         return asyncio.run(question)
+    except Unable as error:
+        raise Refused(str(error)) from None
     except Exception as error:  # noqa: BLE001 - whatever the broker said
         assert settings.kafka is not None  # _live saw to it
         raise Refused(f"{settings.kafka.url}: {type(error).__name__}: {error}") from None

@@ -27,6 +27,10 @@ CHANGELOG_CONFIG = {
 }
 
 
+class WouldForget(Exception):
+    """A topic that must keep the newest row of each key drops rows instead; the message says the way out."""
+
+
 class Layout(msgspec.Struct, frozen=True):
     """Partition counts: of the sources (and so of lanes), and of each topic written to."""
 
@@ -59,6 +63,23 @@ async def partitions_of(access: KafkaAccess, topic: str) -> int | None:
         if topic not in await admin.list_topics():
             return None
         return len((await admin.describe_topics([topic]))[0]["partitions"])
+    finally:
+        await admin.close()
+
+
+async def own(access: KafkaAccess, topic: str) -> None:
+    """A compacted topic of the worker's own with one partition: made where it is missing. Raises what aiokafka raises.
+
+    Raises WouldForget where it is there and not compacted.
+    """
+    admin = AIOKafkaAdminClient(**arguments(access), request_timeout_ms=5000)
+    try:
+        await asyncio.wait_for(admin.start(), 8)
+        if topic not in await admin.list_topics():
+            await _make(admin, topic, 1, {"cleanup.policy": "compact"})
+        policy = await _cleanup(admin, topic)
+        if policy is not None and policy != "compact":
+            raise WouldForget(f"topic {topic} has cleanup.policy={policy}: it would forget; set it to compact")
     finally:
         await admin.close()
 
@@ -127,15 +148,19 @@ def _faults(settings: Settings, counts: dict[str, int]) -> list[str]:
 async def _changelog_faults(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[str, int]) -> list[str]:
     if settings.table_topic not in counts:
         return []
-    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, settings.table_topic)])
-    for answer in answers:
+    policy = await _cleanup(admin, settings.table_topic)
+    if policy is not None and "compact" not in policy:
+        return [f"topic {settings.table_topic} has cleanup.policy={policy}: rows would be lost; set it to compact"]
+    return []
+
+
+async def _cleanup(admin: AIOKafkaAdminClient, topic: str) -> str | None:
+    for answer in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]):
         for resource in answer.resources:
             for name, value, *_ in resource[4]:
-                if name == "cleanup.policy" and "compact" not in value:
-                    return [
-                        f"topic {settings.table_topic} has cleanup.policy={value}: rows would be lost; set it to compact"
-                    ]
-    return []
+                if name == "cleanup.policy":
+                    return str(value)
+    return None
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[str, int]) -> bool:
