@@ -151,6 +151,8 @@ def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
     # A setting that is silently ignored is worse than one that is refused.
     if settings.mapping is not None:
         raise Misuse("SLA_MAPPING: the worker reads events of ours; a mapping serves replay and the demo so far")
+    if settings.rekey and settings.clock == "event":
+        raise Misuse("SLA_REKEY: in event time a watermark speaks for its own partition; leave SLA_CLOCK at wall")
 
     def read() -> Rules:
         return rules_of(settings.policy, settings.salt, rota=settings.rota)

@@ -78,8 +78,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     session_ms: int = 10_000
     instance: str | None = None
     accept_gap: bool = False
+    rekey: bool = False
     state_version: int = rows.VERSION
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def lane_topics(self) -> Topics:
+        """The topics as lanes read and write them: with SLA_REKEY the sources are the worker's own, forwarded by key."""
+        if not self.rekey:
+            return self.topics
+        created = f"{self.app_id}-rekeyed-{self.topics.created}"
+        updated = f"{self.app_id}-rekeyed-{self.topics.updated}"
+        return msgspec.structs.replace(self.topics, created=created, updated=updated)
 
     @property
     def table_topic(self) -> str:
@@ -126,6 +136,7 @@ VARIABLES: dict[str, str] = {
     "SLA_CREATE_TOPICS": "true: create missing topics instead of waiting for them; default true with the embedded broker",
     "SLA_SESSION": "how long a silent worker keeps its tickets, as 6s, 10s; default 10s",
     "SLA_INSTANCE": "a stable name of this worker, as its pod's: a restart within SLA_SESSION keeps its tickets",
+    "SLA_REKEY": "true: producers place keys in different ways; forward all records by key through topics of our own",
     "SLA_ACCEPT_GAP": "true: go on where a topic no longer holds what was read or written; for one start",
     "SLA_STATE_VERSION": f"the version of rows to write; {rows.OLDEST} before going back to the release before; default {rows.VERSION}",
     "SLA_SALT": "secret: salt of the hashes of openers' addresses",
@@ -174,6 +185,7 @@ class _Reader:
             create_topics=self._choice("SLA_CREATE_TOPICS", "false" if url else "true", ("true", "false")) == "true",
             session_ms=self._duration("SLA_SESSION", 10_000),
             instance=self._text("SLA_INSTANCE"),
+            rekey=self._choice("SLA_REKEY", "false", ("true", "false")) == "true",
             accept_gap=self._choice("SLA_ACCEPT_GAP", "false", ("true", "false")) == "true",
             state_version=self._number("SLA_STATE_VERSION", rows.VERSION, rows.OLDEST, rows.VERSION),
             log_level=self._choice("SLA_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),  # type: ignore[arg-type]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tests.e2e.test_verdicts import created, replied
 from tests.e2e.world import PARTITIONS, POLICY, Bus, WorkerProcess, send, signals_by_id, until
 from worker.sla.rows import version_of
 from worker.stream import ledger
+from worker.stream.outbox import place
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
@@ -293,7 +296,7 @@ def test_an_upgrade_and_a_rollback_with_open_timers_lose_nothing_and_say_nothing
         worker.kill()
         worker.start(released)  # a rollback without a word: it must not guess
         text = await says(worker, "row version 2, this worker reads up to 1")
-        assert "lane" in text and "T-" in text
+        assert "T-" in text
         assert worker.get("/livez")[0] == 200
         worker.kill()
         worker.environment["SLA_STATE_VERSION"] = "1"
@@ -375,3 +378,102 @@ def test_sources_with_other_partition_counts_are_refused_by_name(kafka, tmp_path
     with WorkerProcess(bus) as worker:
         worker.kill()
         asyncio.run(story(worker))
+
+
+def crc32_place(key: bytes) -> int:
+    """Where librdkafka's default partitioner puts a key."""
+    return zlib.crc32(key) % PARTITIONS
+
+
+def torn(prefix: str, count: int) -> list[str]:
+    """Numbers of tickets that the two kinds of producers place apart."""
+    every = (f"{prefix}{n}" for n in range(1000))
+    return [n for n in every if crc32_place(f"T-{n}".encode()) != place(f"T-{n}".encode(), PARTITIONS)][:count]
+
+
+async def send_crc32(desk, topic: str, body: dict[str, object]) -> None:
+    """One record as a client on librdkafka sends it."""
+    key = str(body["ticket_id"]).encode()
+    await desk.send(topic, value=json.dumps(body).encode(), key=key, partition=crc32_place(key))
+
+
+def test_a_key_on_two_partitions_is_named_and_rekeying_heals_it(kafka, tmp_path: Path) -> None:
+    bus = Bus(kafka.url, tmp_path)
+    tickets = torn("x", 12)
+
+    async def story(worker: WorkerProcess) -> None:
+        async with admin(bus.url) as client:
+            await client.create_topics([NewTopic(bus.created, PARTITIONS, 1), NewTopic(bus.updated, PARTITIONS, 1)])
+        desk = await bus.helpdesk()
+        for number in tickets:
+            await send(desk, bus.created, created(number, "L3"))  # by murmur2, as a Java client
+            await send_crc32(desk, bus.updated, replied(number) | {"event_id": f"seen-{number}", "message": None})
+        await desk.flush()
+        worker.start()
+        text = await says(worker, "lies on partition", "murmur2", "SLA_REKEY")
+        assert any(f"T-{n}" in text for n in tickets)
+        assert worker.get("/livez")[0] == 200
+        worker.kill()
+
+        worker.environment["SLA_REKEY"] = "true"
+        worker.start()
+        await worker.ready()
+        kept = tickets[::2]
+        for number in kept:
+            await send_crc32(desk, bus.updated, replied(number))
+        more = torn("y", 60)
+        for number in more:
+            await send(desk, bus.created, created(number, "L2"))
+            if number in more[::2]:
+                await send_crc32(desk, bus.updated, replied(number))
+        bad = json.dumps(created("bad") | {"severity": "L9"}).encode()
+        await send(desk, bus.created, bad, "T-bad")
+        await desk.flush()
+        await asyncio.sleep(1)
+        worker.kill()  # with records forwarded and others not
+        for number in more[40:]:
+            await send_crc32(desk, bus.updated, replied(number) | {"event_id": f"again-{number}"})
+        await desk.stop()
+        worker.start()
+        await worker.ready()
+        late = {f"T-{n}" for n in tickets[1::2]} | {f"T-{n}" for n in more[1:40:2]}
+        await breaches(bus, late, 60)
+        letters = await bus.dead_letters()
+        assert len(letters) == 1
+        headers = dict(letters[0].headers)
+        assert headers["sla-origin-topic"].decode() == bus.created, "where the helpdesk put it"
+        assert headers["sla-origin-partition"] == b"%d" % place(b"T-bad", PARTITIONS)
+        forwarded = [*await bus.heard(f"{bus.name}-rekeyed-{bus.created}")]
+        assert len(forwarded) == len(await bus.heard(bus.created)), "each once"
+
+    with WorkerProcess(bus) as worker:
+        worker.kill()
+        asyncio.run(story(worker))
+
+
+def test_rekeying_also_serves_sources_with_other_partition_counts(kafka, tmp_path: Path) -> None:
+    bus = Bus(kafka.url, tmp_path)
+
+    async def story(first: WorkerProcess, second: WorkerProcess) -> None:
+        async with admin(bus.url) as client:
+            await client.create_topics([NewTopic(bus.created, 3, 1), NewTopic(bus.updated, 7, 1)])
+        first.start()
+        second.start()
+        await first.ready()
+        await second.ready()
+        desk = await bus.helpdesk()
+        for number in range(40):
+            body = json.dumps(created(number, "L2")).encode()
+            await desk.send(bus.created, value=body, key=f"T-{number}".encode())
+            if number % 2:
+                await desk.send(bus.updated, value=json.dumps(replied(number)).encode(), key=f"T-{number}".encode())
+        await desk.stop()
+        await breaches(bus, {f"T-{n}" for n in range(0, 40, 2)}, 60)
+
+    with (
+        WorkerProcess(bus, "first", SLA_REKEY="true") as first,
+        WorkerProcess(bus, "second", SLA_REKEY="true") as second,
+    ):
+        first.kill()
+        second.kill()
+        asyncio.run(story(first, second))

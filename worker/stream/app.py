@@ -17,6 +17,7 @@ from typing import Any
 
 import faust
 from aiokafka import TopicPartition
+from msgspec.structs import replace
 
 from worker.settings import Settings
 from worker.sla.calendars import tzdata_digest
@@ -28,6 +29,7 @@ from worker.stream.floods import limit_floods
 from worker.stream.frame import BatchConsumer, Ledger, Raw, Transport
 from worker.stream.gate import Gate
 from worker.stream.lanes import Lanes
+from worker.stream.rekey import Rekeyer, RekeyGate
 from worker.stream.shop import CORE_ERROR, Readings, Shop
 from worker.stream.topics import Layout, ready
 from worker.stream.watching import Status, Watcher
@@ -166,6 +168,7 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules]) -> int:
     limit_floods()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+    raw, settings = settings, replace(settings, topics=settings.lane_topics)
     status = Status()
     metrics = Metrics(
         topics=settings.topics.sources,
@@ -177,11 +180,17 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules]) -> int:
     law = _Law(rules, read, metrics)
     loop.add_signal_handler(signal.SIGHUP, law.reload)
     web = Web(metrics.page, status.not_ready, status.not_alive)
-    layout = loop.run_until_complete(_prepare(settings, status, web))
+    layout = loop.run_until_complete(_prepare(settings, status, web, raw.topics.sources if raw.rekey else ()))
     if layout is None:
         return 0
     assert settings.kafka is not None  # the command line sees to it
-    gate = Gate(settings.kafka, _now)
+    sources = [TopicPartition(topic, number) for topic, count in layout.raw for number in range(count)]
+    gate = RekeyGate(settings, set(sources), _now) if sources else Gate(settings.kafka, _now)
+    targets = dict(zip(raw.topics.sources, settings.topics.sources, strict=True))
+
+    def forwards(number: int) -> list[Rekeyer]:
+        ours = [part for part in sources if part.partition % layout.partitions == number]
+        return [Rekeyer(raw, p, targets[p.topic], layout.partitions, metrics.counted) for p in ours]
 
     crashes: list[asyncio.Task[None]] = []
 
@@ -195,7 +204,7 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules]) -> int:
 
         topics = settings.topics
         door = wire.Door(topics.created, topics.updated, salt=settings.salt, clock=settings.clock)
-        return Shop(settings, law.rules, layout, door, gate, metrics, _now, readings, crash)
+        return Shop(settings, law.rules, layout, door, gate, metrics, _now, readings, crash, forwards)
 
     (settings.data_dir / "faust").mkdir(parents=True, exist_ok=True)
     app = build(settings, layout, make_shop, status, law.adopts)
@@ -213,7 +222,7 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules]) -> int:
     return code if isinstance(code, int) else 1
 
 
-async def _prepare(settings: Settings, status: Status, web: Web) -> Layout | None:
+async def _prepare(settings: Settings, status: Status, web: Web, raw: tuple[str, ...]) -> Layout | None:
     """The page, then the topics; None when told to stop before they were right."""
     loop = asyncio.get_running_loop()
     told = threading.Event()
@@ -227,7 +236,7 @@ async def _prepare(settings: Settings, status: Status, web: Web) -> Layout | Non
         for fault in faults:
             log.warning("not ready: %s", fault)
 
-    layout = await ready(settings, report, told.is_set)
+    layout = await ready(settings, report, told.is_set, raw)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
     if layout is None:

@@ -23,6 +23,7 @@ from worker.stream.dead import DeadLetter, encode_dead
 from worker.stream.opening import Loaded, is_stale
 from worker.stream.outbox import Record
 from worker.stream.position import Position, Reached
+from worker.stream.rekey import original
 from worker.stream.shop import CORE_ERROR, Chunk, Flush, Shop
 from worker.stream.speech import encode_handoff, encode_signal
 
@@ -90,16 +91,17 @@ class Desk:
                 skipped += 1
                 continue
             offset, timestamp = record.offset, record.timestamp
-            heard = wire.decode(self.shop.door, topic, record.key, record.value, record.headers, timestamp, high_water)
+            came = original(record) if self.shop.settings.rekey else record
+            heard = wire.decode(self.shop.door, topic, came.key, came.value, came.headers, came.timestamp, high_water)
             if isinstance(heard, Event):
                 high_water = max(high_water, heard.occurred_at)
-                delay = timestamp - heard.occurred_at
+                delay = came.timestamp - heard.occurred_at
                 events += 1
-                self._learn(flush, record, heard)
+                self._learn(flush, came, heard)
             elif isinstance(heard, wire.Watermark):
                 high_water = max(high_water, heard.at)
             elif isinstance(heard, DeadLetter):
-                self._bury(flush, record, heard.reason, heard.detail)
+                self._bury(flush, came, heard.reason, heard.detail)
             else:
                 self.shop.watcher.counted("ignored")
         if skipped:

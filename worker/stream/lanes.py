@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from worker.sla.policies import Rules
 from worker.stream.lane import Lane
 from worker.stream.opening import Loaded
+from worker.stream.rekey import Rekeyer
 from worker.stream.shop import Chunk, Shop
 from worker.stream.watching import Status
 
@@ -29,6 +30,7 @@ class Lanes:
         self._shop, self._status = shop, status
         self._lanes: dict[int, Lane] = {}
         self._parked: dict[int, tuple[float, Loaded]] = {}
+        self._rekeyers: list[Rekeyer] = []
         status.lanes = self.faults
         status.stalled = self.stalled
 
@@ -42,6 +44,9 @@ class Lanes:
         shop.gate.own({part for lane in lanes for part in lane.parts.values()})
         for lane in lanes:
             lane.start()
+        self._rekeyers = [one for lane in lanes for one in shop.forwards(lane.number)]
+        for rekeyer in self._rekeyers:
+            rekeyer.start()
         waiting = [asyncio.ensure_future(lane.opened.wait()) for lane in lanes]
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=_OPENING_S)
@@ -54,6 +59,9 @@ class Lanes:
     async def close(self) -> None:
         """Finish what is in flight on every lane, and let go; what is certain is kept for a while."""
         lanes, self._lanes = list(self._lanes.values()), {}
+        rekeyers, self._rekeyers = self._rekeyers, []
+        if rekeyers:
+            await asyncio.gather(*(rekeyer.close() for rekeyer in rekeyers))
         if lanes:
             self._status.assigned = False
             await asyncio.gather(*(lane.close() for lane in lanes))
@@ -79,6 +87,7 @@ class Lanes:
     def faults(self) -> list[str]:
         """Why lanes do not fire, and sources that have changed under them."""
         found = [why for lane in self._lanes.values() if (why := lane.fault()) is not None]
+        found += [rekeyer.fault for rekeyer in self._rekeyers if rekeyer.fault is not None]
         count = self._shop.layout.partitions
         return found + [
             f"topic {topic} has {now} partitions now, and had {count} when this worker started: tickets may lie on two of "

@@ -16,6 +16,7 @@ from worker.stream import wire
 from worker.stream.gate import Gate
 from worker.stream.outbox import Record
 from worker.stream.position import Reached
+from worker.stream.rekey import Rekeyer
 from worker.stream.topics import Layout
 from worker.stream.watching import Watcher
 
@@ -43,7 +44,7 @@ class Readings(msgspec.Struct, frozen=True):
 
 
 class Shop(msgspec.Struct, frozen=True):
-    """What all lanes share. `now`: UTC ms, asked each time."""
+    """What all lanes share. `now`: UTC ms, asked each time; `forwards`: who fills the sources of a lane's number."""
 
     settings: Settings
     rules: Rules
@@ -54,6 +55,7 @@ class Shop(msgspec.Struct, frozen=True):
     now: Callable[[], int]
     readings: Callable[[TopicPartition], Readings | None]
     crash: Callable[[BaseException], None]
+    forwards: Callable[[int], list[Rekeyer]] = lambda _: []
 
 
 class Flush:

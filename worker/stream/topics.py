@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from worker.settings import KafkaAccess, Settings
+from worker.stream import sampling
 from worker.stream.clients import arguments
 
 #: RUNTIME, section 4: the active segment is never compacted, so segments are small and lag is bounded.
@@ -32,18 +34,24 @@ class WouldForget(Exception):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """Partition counts: of the sources (and so of lanes), and of each topic written to."""
+    """Partition counts: of the sources (and so of lanes), of each topic written to, of raw sources that are forwarded."""
 
     partitions: int
     outputs: dict[str, int]
+    raw: tuple[tuple[str, int], ...] = ()
 
 
-async def ready(settings: Settings, report: Callable[[list[str]], None], stop: Callable[[], bool]) -> Layout | None:
-    """Waits until the topics are as they must be; `report` hears each list of faults. None when `stop` says so."""
+async def ready(
+    settings: Settings, report: Callable[[list[str]], None], stop: Callable[[], bool], raw: tuple[str, ...] = ()
+) -> Layout | None:
+    """Waits until the topics are as they must be; `report` hears each list of faults. None when `stop` says so.
+
+    `raw`: what is forwarded by key into the sources of `settings`, which are made here then.
+    """
     said: list[str] | None = None
     while not stop():
         try:
-            layout, faults = await _look(settings)
+            layout, faults = await _look(settings, raw)
         except (KafkaError, OSError, TimeoutError) as error:
             layout, faults = None, [f"KAFKA_URL: the broker does not answer ({type(error).__name__}: {error})"]
         if faults != said:
@@ -51,7 +59,7 @@ async def ready(settings: Settings, report: Callable[[list[str]], None], stop: C
             said = faults
         if layout is not None and not faults:
             return layout
-        await _nap(0.3, stop)
+        await _nap(0.3 if layout is None else 5, stop)
     return None
 
 
@@ -91,24 +99,31 @@ async def _nap(seconds: float, stop: Callable[[], bool]) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _look(settings: Settings) -> tuple[Layout | None, list[str]]:
+async def _look(settings: Settings, raw: tuple[str, ...] = ()) -> tuple[Layout | None, list[str]]:
     assert settings.kafka is not None  # the command line sees to it
     admin = AIOKafkaAdminClient(**arguments(settings.kafka), request_timeout_ms=5000)
     try:
         await asyncio.wait_for(admin.start(), 8)
-        counts = await _counts(admin, settings)
+        counts = await _counts(admin, settings, raw)
+        if raw:
+            await _make_sources(admin, settings, counts)
+            counts = await _counts(admin, settings, raw)
         if settings.create_topics:
-            if await _create(admin, settings, counts):
-                counts = await _counts(admin, settings)
+            if await _create(admin, settings, counts, raw):
+                counts = await _counts(admin, settings, raw)
         elif settings.table_topic not in counts and all(t in counts for t in settings.topics.sources):
             # The changelog is the worker's own: it makes it, with as many partitions as the sources have.
             await _make(admin, settings.table_topic, counts[settings.topics.created], CHANGELOG_CONFIG)
-            counts = await _counts(admin, settings)
-        faults = _faults(settings, counts) + await _changelog_faults(admin, settings, counts)
+            counts = await _counts(admin, settings, raw)
+        faults = _faults(settings, counts, raw) + await _changelog_faults(admin, settings, counts)
         if faults:
             return None, faults
         outputs = {name: counts[name] for name in _outputs(settings)}
-        return Layout(counts[settings.topics.created], outputs), []
+        layout = Layout(counts[settings.topics.created], outputs, tuple((name, counts[name]) for name in raw))
+        if raw:
+            return layout, []
+        parts = [TopicPartition(topic, n) for topic in settings.topics.sources for n in range(counts[topic])]
+        return layout, sampling.split(await sampling.keys_by_number(settings.kafka, parts))
     finally:
         await admin.close()
 
@@ -117,24 +132,24 @@ def _outputs(settings: Settings) -> tuple[str, ...]:
     return settings.topics.signals, settings.topics.handoffs, settings.topics.dead
 
 
-async def _counts(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str, int]:
+async def _counts(admin: AIOKafkaAdminClient, settings: Settings, raw: tuple[str, ...] = ()) -> dict[str, int]:
     names = set(await admin.list_topics())
-    wanted = [t for t in (*settings.topics.sources, *_outputs(settings), settings.table_topic) if t in names]
+    wanted = [t for t in (*raw, *settings.topics.sources, *_outputs(settings), settings.table_topic) if t in names]
     found = await admin.describe_topics(wanted) if wanted else []
     return {topic["topic"]: len(topic["partitions"]) for topic in found}
 
 
-def _faults(settings: Settings, counts: dict[str, int]) -> list[str]:
+def _faults(settings: Settings, counts: dict[str, int], raw: tuple[str, ...] = ()) -> list[str]:
     faults = [
         f"topic {name} does not exist; create it, or set SLA_CREATE_TOPICS=true"
-        for name in (*settings.topics.sources, *_outputs(settings), settings.table_topic)
+        for name in (*raw, *settings.topics.sources, *_outputs(settings), settings.table_topic)
         if name not in counts
     ]
     created, updated = counts.get(settings.topics.created), counts.get(settings.topics.updated)
     if created is not None and updated is not None and created != updated:
         faults.append(
             f"topics {settings.topics.created} and {settings.topics.updated} have {created} and {updated} partitions; "
-            "a ticket must lie on one number of both: give the smaller one as many"
+            "a ticket must lie on one number of both: give the smaller one as many, or set SLA_REKEY=true"
         )
     table = counts.get(settings.table_topic)
     if table is not None and created is not None and table != created:
@@ -163,11 +178,18 @@ async def _cleanup(admin: AIOKafkaAdminClient, topic: str) -> str | None:
     return None
 
 
-async def _create(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[str, int]) -> bool:
+async def _make_sources(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[str, int]) -> None:
+    """The topics that the worker forwards into: its own, so it makes them, with as many partitions as its changelog."""
+    for name in settings.topics.sources:
+        if name not in counts:
+            await _make(admin, name, counts.get(settings.table_topic, settings.partitions), {})
+
+
+async def _create(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[str, int], raw: tuple[str, ...]) -> bool:
     """Create what is missing; True when something was."""
     partitions = next((counts[t] for t in settings.topics.sources if t in counts), settings.partitions)
     made = False
-    for name in (*settings.topics.sources, *_outputs(settings)):
+    for name in (*raw, *settings.topics.sources, *_outputs(settings)):
         if name not in counts:
             await _make(admin, name, partitions, {})
             made = True

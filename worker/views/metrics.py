@@ -36,6 +36,7 @@ COUNTS = (
     "not_proposed_office",
     "policy_does_not_apply",
     "read_again",
+    "rekeyed",
     "skipped",
     "too_late",
     "unknown_office",
