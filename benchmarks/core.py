@@ -131,7 +131,8 @@ def main() -> None:
     packed = pack(six)
     row("row: pack, six facts", timed(lambda: pack(six), 5000), f"{len(packed)} bytes (promised: 600)")
     row(
-        "row: unpack and apply", timed(lambda: apply(unpack(packed, "T-1", law.digest), event(9, 900, assigned_to="bo"), law), 3000)
+        "row: unpack and apply",
+        timed(lambda: apply(unpack(packed, "T-1", law.digest), event(9, 900, assigned_to="bo"), law), 3000),
     )
     many = six
     for number in range(6, 500):

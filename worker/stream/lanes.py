@@ -36,6 +36,7 @@ class Lanes:
 
     async def open(self, numbers: set[int]) -> None:
         """A lane for each number. One that does not open within a while goes on trying by itself, and says why."""
+        log.info("%d lanes are assigned", len(numbers))
         await self.close()
         self._forget_parked()
         shop = self._shop
