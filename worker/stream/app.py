@@ -7,6 +7,7 @@ app. Faust gives group membership, partition ownership and the life cycle; timer
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -166,6 +167,7 @@ class _Law:
 def run(settings: Settings, rules: Rules, read: Callable[[], Rules]) -> int:
     """The worker, until it is told to stop: 0, or 1 when it crashed. `read` gives the rules anew, or raises why not."""
     limit_floods()
+    gc.set_threshold(50_000, 20, 50)  # of what a flush makes almost nothing is a cycle
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     raw, settings = settings, replace(settings, topics=settings.lane_topics)

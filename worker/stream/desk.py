@@ -30,8 +30,10 @@ from worker.stream.speech import encode_handoff, encode_signal
 log = logging.getLogger(__name__)
 
 _FIRES_A_FLUSH = 2000
-_REJUDGED_A_FLUSH = 200
-_HOT = 20_000
+#: Tickets judged anew in one flush; a few lanes do so at a time.
+_REJUDGED_A_FLUSH = 300
+#: Tickets kept decoded, a lane. Each is a few kilobytes and a hundred objects that a garbage collection looks at.
+_HOT = 1000
 #: A record of the changelog may have 1 MB by a broker's defaults.
 _ROW_BYTES = 900_000
 
@@ -64,21 +66,23 @@ class Desk:
             return self.shop.now()
         return self.position.clock(self.shop.settings.topics.sources)
 
-    def has_work(self) -> bool:
-        """Is something due, or to be judged anew?"""
+    def has_due(self) -> bool:
+        """Has a wake-up passed?"""
         at = self.agenda.next()
-        return bool(self.stale) or (at is not None and at < self.clock())
+        return at is not None and at < self.clock()
 
-    def fire(self, flush: Flush, until: int) -> None:
+    def fire(self, flush: Flush, until: int, *, rejudge: bool) -> None:
         """Say what is due strictly before `until`, then judge some of what other rules judged; both bounded."""
         tick = Tick(until, self.shop.settings.settle, self.position.announce_from)
         for key in self.agenda.take(until, _FIRES_A_FLUSH):
             self._tick(flush, key, tick)
-        for _ in range(min(len(self.stale), _REJUDGED_A_FLUSH)):
+        limit = _REJUDGED_A_FLUSH if rejudge else 0
+        for _ in range(min(len(self.stale), limit)):
             key = self.stale.popleft()
             row = self.rows.get(key)
             if row is not None and key not in flush.tickets and is_stale(self.shop, row):
                 flush.tickets[key] = self._tick(flush, key, tick)
+                self._hot.pop(key, None)  # a million of them pass by
 
     def read(self, flush: Flush, chunk: Chunk) -> None:
         """Apply a chunk's records, but for those at or below the position."""

@@ -40,7 +40,7 @@ from worker.stream.shop import Chunk, Flush, Shop
 
 log = logging.getLogger(__name__)
 
-_RECORDS_A_FLUSH = 2000
+_RECORDS_A_FLUSH = 1000
 _FAILURES = 10
 _STALLED_S = 60.0
 _LOOK_S = 1.0
@@ -124,6 +124,7 @@ class Lane:
             if not done:
                 self._task.cancel()
                 await asyncio.wait([self._task], timeout=1)
+        self.shop.turns.done(self.number)
         if self._outbox is not None:
             await self._outbox.stop()
 
@@ -216,6 +217,7 @@ class Lane:
     async def _back_off(self, error: Exception) -> None:
         """Shut the lane, wait, try again; after many failures that nothing explains, the worker ends loudly."""
         self._open = self._settled = False
+        self.shop.turns.done(self.number)
         self._move()
         standing, away = isinstance(error, _STANDING), _is_away(error)
         fenced = isinstance(error, ProducerFenced)
@@ -313,7 +315,10 @@ class Lane:
 
     async def _fire(self, flush: Flush) -> bool:
         """Say what the clock allows; True when something is to be said and the gate is closed."""
-        if not self.desk.has_work():
+        if not self.desk.stale:
+            self.shop.turns.done(self.number)
+        rejudge = bool(self.desk.stale) and self.shop.turns.take(self.number)
+        if not rejudge and not self.desk.has_due():
             self.gate_closed_since = None
             return False
         until = self.desk.clock()
@@ -324,7 +329,7 @@ class Lane:
                 return True
             until = ends.asked_at
         self.gate_closed_since = None
-        self.desk.fire(flush, until)
+        self.desk.fire(flush, until, rejudge=rejudge)
         return False
 
     def _has_read_to(self, ends: Ends) -> bool:

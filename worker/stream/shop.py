@@ -43,6 +43,24 @@ class Readings(msgspec.Struct, frozen=True):
     taken: int
 
 
+class Turns:
+    """Which lanes judge anew at the moment: a few at a time, so that the others keep their pace."""
+
+    def __init__(self, limit: int = 4) -> None:
+        self._limit, self._on = limit, set[int]()
+
+    def take(self, lane: int) -> bool:
+        """Is it this lane's turn? It stays so until `done`."""
+        if lane not in self._on and len(self._on) >= self._limit:
+            return False
+        self._on.add(lane)
+        return True
+
+    def done(self, lane: int) -> None:
+        """The next one may."""
+        self._on.discard(lane)
+
+
 class Shop(msgspec.Struct, frozen=True):
     """What all lanes share. `now`: UTC ms, asked each time; `forwards`: who fills the sources of a lane's number."""
 
@@ -56,6 +74,7 @@ class Shop(msgspec.Struct, frozen=True):
     readings: Callable[[TopicPartition], Readings | None]
     crash: Callable[[BaseException], None]
     forwards: Callable[[int], list[Rekeyer]] = lambda _: []
+    turns: Turns = Turns()
 
 
 class Flush:
