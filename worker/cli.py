@@ -116,6 +116,19 @@ def _parser() -> argparse.ArgumentParser:
 
     _dead_arguments(commands)
 
+    forget = commands.add_parser(
+        "forget", help="make the worker forget a ticket: its state, at once; nothing is signalled"
+    )
+    forget.add_argument("ticket", metavar="TICKET")
+    forget.add_argument("--yes", action="store_true", help="also where no such ticket is kept at the moment")
+    forget.set_defaults(command=_forget)
+
+    doctor = commands.add_parser(
+        "doctor", help="is everything outside as it must be? Looks only; exit 1: something is not"
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON lines")
+    doctor.set_defaults(command=_doctor)
+
     config = commands.add_parser("config", help="the settings in force")
     config.set_defaults(parser=config)
     show = config.add_subparsers(metavar="show").add_parser("show", help="the settings in force, secrets redacted")
@@ -284,6 +297,38 @@ def _handoffs_ack(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
     _asked(settings, feeder.update(settings, arguments.ticket.encode(), json.dumps(event).encode()))
     say(f"{arguments.ticket}: {arguments.office} takes it over at {event['handoff']['boundary']}")
     return DONE
+
+
+def _forget(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from time import time_ns
+
+    from worker.stream import feeder, lookup
+
+    settings = _broker(environ)
+    if not arguments.yes and _asked(settings, lookup.ticket(settings, arguments.ticket, "")) is None:
+        raise Refused(f"{arguments.ticket}: no such ticket is kept; --yes asks all the same")
+    _asked(settings, feeder.forget(settings, arguments.ticket.encode(), time_ns() // 1_000_000))
+    topics = settings.topics
+    say(
+        f"{arguments.ticket}: the worker that owns it was asked to forget it; an event that comes later begins a new one"
+    )
+    say(f"what stays until its topic's retention: events on {topics.created} and {topics.updated}, letters on {topics.dead}, "
+        f"signals on {topics.signals} and {topics.handoffs}")  # fmt: skip
+    return DONE
+
+
+def _doctor(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from worker import doctor_command
+
+    found = doctor_command.examine(settings_of(environ))
+    if arguments.json:
+        for line in doctor_command.as_json(found):
+            print(line)
+    else:
+        print(doctor_command.as_text(found))
+    wrong = sum(one.state == "wrong" for one in found)
+    say(f"{wrong} wrong" if wrong else "nothing wrong")
+    return WRONG if wrong else DONE
 
 
 def _dead_list(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -37,6 +37,7 @@ class Topics(msgspec.Struct, frozen=True):
     handoffs: str = "warm-handoffs"
     reports: str = "shift-reports"
     dead: str = "ticket-events-dead"
+    timers: str = ""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -133,6 +134,7 @@ VARIABLES: dict[str, str] = {
     "SLA_TOPIC_HANDOFFS": "default warm-handoffs",
     "SLA_TOPIC_REPORTS": "default shift-reports",
     "SLA_TOPIC_DEAD": "default ticket-events-dead",
+    "SLA_TOPIC_TIMERS": "a compacted topic with how each ticket's promises stand, as sla-timers; unset: none",
     "SLA_CREATE_TOPICS": "true: create missing topics instead of waiting for them; default true with the embedded broker",
     "SLA_SESSION": "how long a silent worker keeps its tickets, as 6s, 10s; default 10s",
     "SLA_INSTANCE": "a stable name of this worker, as its pod's: a restart within SLA_SESSION keeps its tickets",
@@ -160,7 +162,7 @@ class _Reader:
         topics = Topics(
             **{
                 name: value
-                for name in ("created", "updated", "signals", "handoffs", "reports", "dead")
+                for name in ("created", "updated", "signals", "handoffs", "reports", "dead", "timers")
                 if (value := self._text(f"SLA_TOPIC_{name.upper()}"))
             }
         )

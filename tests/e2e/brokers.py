@@ -11,7 +11,10 @@ from worker.local import Kafka
 
 
 class TunedKafka(Kafka):
-    """The embedded broker with more properties: `TunedKafka(folder, say=print, more={"name": "value"})`."""
+    """The embedded broker with more properties: `TunedKafka(folder, say=print, more={"name": "value"})`.
+
+    `{port}` and `{controller_port}` in a value are those that it got.
+    """
 
     def __init__(self, data_dir: Path, *, say, more: dict[str, str]) -> None:
         super().__init__(data_dir, say=say)
@@ -20,7 +23,8 @@ class TunedKafka(Kafka):
     def _write_files(self, port: int, controller_port: int) -> None:
         super()._write_files(port, controller_port)
         text = self._properties.read_text()
-        text += "".join(f"{name}={value}\n" for name, value in self._more.items())
+        ports = {"port": port, "controller_port": controller_port}
+        text += "".join(f"{name}={value.format(**ports)}\n" for name, value in self._more.items())
         self._properties.write_text(text)
 
 

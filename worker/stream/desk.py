@@ -26,6 +26,7 @@ from worker.stream.position import Position, Reached
 from worker.stream.rekey import original
 from worker.stream.shop import CORE_ERROR, Chunk, Flush, Shop
 from worker.stream.speech import encode_handoff, encode_signal
+from worker.stream.standing import standing
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +49,13 @@ class Desk:
         self.position = Position(position.VERSION, {}, 0)
         self.stale: deque[bytes] = deque()
         self._hot: dict[bytes, Ticket] = {}
+        self._shown: dict[bytes, bytes] = {}
         self._tzdata = tzdata_digest()
 
     def take_over(self, loaded: Loaded) -> None:
         """Go on from what was loaded."""
         self.rows, self.agenda, self.position = loaded.rows, loaded.agenda, loaded.position
-        self.stale, self._hot = deque(loaded.stale), {}
+        self.stale, self._hot, self._shown = deque(loaded.stale), {}, {}
 
     def adopt(self, rules: Rules) -> None:
         """Work by other rules, and judge every ticket anew, a few in each flush."""
@@ -102,6 +104,9 @@ class Desk:
                 delay = came.timestamp - heard.occurred_at
                 events += 1
                 self._learn(flush, came, heard)
+            elif isinstance(heard, wire.Forget):
+                if came.key in self.rows:
+                    self._keep(flush, came.key, Outcome(None, counts=("forgotten_on_request",)))
             elif isinstance(heard, wire.Watermark):
                 high_water = max(high_water, heard.at)
             elif isinstance(heard, DeadLetter):
@@ -188,9 +193,22 @@ class Desk:
             if row is not None:
                 self.rows[key] = row
             rows.append((key, row, []))
+            if self.shop.settings.topics.timers:
+                self._show(flush, key, outcome)
         self.position = replace(self.position, tickets=len(self.rows), rules=self.shop.rules.digest)
         rows.append((position.KEY, position.pack(self.position), []))
         return rows
+
+    def _show(self, flush: Flush, key: bytes, outcome: Outcome) -> None:
+        """How the ticket's promises stand, where that has changed."""
+        if outcome.ticket is None:
+            self._shown.pop(key, None)
+            flush.standing.append((key, None, []))
+            return
+        found = standing(outcome.ticket, self.shop.rules, self.clock())
+        if found is not None and self._shown.get(key) != found[1]:
+            self._shown[key] = found[1]
+            flush.standing.append((key, found[0], []))
 
     def _row(self, key: bytes, outcome: Outcome) -> bytes | None:
         """The ticket's row; of one that has grown beyond what a changelog takes, the oldest facts are folded."""

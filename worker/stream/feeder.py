@@ -17,7 +17,7 @@ from worker.settings import Settings
 from worker.stream.clients import arguments
 from worker.stream.instants import form
 from worker.stream.outbox import place
-from worker.stream.wire import watermark_header, watermark_key
+from worker.stream.wire import forget_header, watermark_header, watermark_key
 
 
 class Feed(msgspec.Struct):
@@ -67,3 +67,13 @@ async def update(settings: Settings, key: bytes, value: bytes) -> None:
     async with feeding(settings) as feed:
         await feed.send("updated", key, value)
         await feed.flush()
+
+
+async def forget(settings: Settings, key: bytes, at: int) -> None:
+    """Asks the owner of this ticket to forget it; `at` (UTC ms) is when. Raises what aiokafka raises."""
+    async with feeding(settings) as feed:
+        topic = settings.topics.updated
+        headers = [(forget_header, form(at).encode())]
+        await feed.producer.send_and_wait(
+            topic, value=None, key=key, partition=place(key, feed.partitions[topic]), headers=headers
+        )

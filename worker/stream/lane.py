@@ -347,7 +347,12 @@ class Lane:
         started = time.monotonic()
         rows = self.desk.changes(flush)
         topics = self.shop.settings.topics
-        every = ((topics.signals, flush.spoken), (topics.handoffs, flush.handed), (topics.dead, flush.dead))
+        every = (
+            (topics.signals, flush.spoken),
+            (topics.handoffs, flush.handed),
+            (topics.dead, flush.dead),
+            (topics.timers, flush.standing),
+        )
         others = {topic: records for topic, records in every if records}
         self.end = await self._say(rows, others)
         self._said_at = time.monotonic()

@@ -142,24 +142,30 @@ def _complete(shop: Shop, number: int, loaded: Loaded) -> None:
         )
 
 
-def _checked(shop: Shop, part: TopicPartition, found: ledger.Source, at: Position) -> Position:
-    """The position, when the source still holds what was read; else SourceGap, or what an accepted gap makes of it."""
-    reached = at.of(part.topic)
+def gap(part: TopicPartition, found: ledger.Source, reached: Reached) -> str | None:
+    """How a source partition does not fit to what was read of it, in a sentence; None when it does."""
     where = f"topic {part.topic}, partition {part.partition}"
     if found.end <= reached.offset:
-        why = (
+        return (
             f"{where} ends at {found.end}, but this worker has read it up to {reached.offset}: it was recreated or cut"
         )
-    elif found.timestamp is not None and found.timestamp != reached.timestamp:
-        why = (
+    if found.timestamp is not None and found.timestamp != reached.timestamp:
+        return (
             f"{where} holds another record at {reached.offset} than the one that this worker has read: it was recreated"
         )
-    elif found.start > reached.offset + 1 and reached.offset >= 0:
-        why = (
+    if found.start > reached.offset + 1 and reached.offset >= 0:
+        return (
             f"{where} begins at {found.start}, but this worker has read it only up to {reached.offset}: "
             f"{found.start - reached.offset - 1} records were deleted unread (retention)"
         )
-    else:
+    return None
+
+
+def _checked(shop: Shop, part: TopicPartition, found: ledger.Source, at: Position) -> Position:
+    """The position, when the source still holds what was read; else SourceGap, or what an accepted gap makes of it."""
+    reached = at.of(part.topic)
+    why = gap(part, found, reached)
+    if why is None:
         return at
     if not shop.settings.accept_gap:
         raise SourceGap(f"{why}. {_repair(shop)}")

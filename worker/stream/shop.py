@@ -87,6 +87,7 @@ class Flush:
         self.handoffs: list[HandoffSignal] = []
         self.handed: list[Record] = []
         self.dead: list[Record] = []
+        self.standing: list[Record] = []
         self.reached: dict[str, Reached] = {}
         self.historic = 0
 

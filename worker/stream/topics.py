@@ -63,6 +63,18 @@ async def ready(
     return None
 
 
+async def look(settings: Settings, raw: tuple[str, ...] = ()) -> tuple[dict[str, int], list[str]]:
+    """The topics that there are with their partition counts, and what is wrong with them; makes none of them."""
+    assert settings.kafka is not None  # whoever looks has a broker
+    admin = AIOKafkaAdminClient(**arguments(settings.kafka), request_timeout_ms=5000)
+    try:
+        await asyncio.wait_for(admin.start(), 8)
+        counts = await _counts(admin, settings, raw)
+        return counts, _faults(settings, counts, raw) + await _changelog_faults(admin, settings, counts)
+    finally:
+        await admin.close()
+
+
 async def partitions_of(access: KafkaAccess, topic: str) -> int | None:
     """How many partitions a topic has; None where it does not exist. Raises what aiokafka raises."""
     admin = AIOKafkaAdminClient(**arguments(access), request_timeout_ms=5000)
@@ -129,7 +141,8 @@ async def _look(settings: Settings, raw: tuple[str, ...] = ()) -> tuple[Layout |
 
 
 def _outputs(settings: Settings) -> tuple[str, ...]:
-    return settings.topics.signals, settings.topics.handoffs, settings.topics.dead
+    topics = settings.topics
+    return (topics.signals, topics.handoffs, topics.dead, *((topics.timers,) if topics.timers else ()))
 
 
 async def _counts(admin: AIOKafkaAdminClient, settings: Settings, raw: tuple[str, ...] = ()) -> dict[str, int]:
@@ -161,12 +174,15 @@ def _faults(settings: Settings, counts: dict[str, int], raw: tuple[str, ...] = (
 
 
 async def _changelog_faults(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[str, int]) -> list[str]:
-    if settings.table_topic not in counts:
-        return []
-    policy = await _cleanup(admin, settings.table_topic)
-    if policy is not None and "compact" not in policy:
-        return [f"topic {settings.table_topic} has cleanup.policy={policy}: rows would be lost; set it to compact"]
-    return []
+    found: list[str] = []
+    for topic, why in (
+        (settings.table_topic, "rows would be lost"),
+        (settings.topics.timers, "it would grow for ever"),
+    ):
+        policy = await _cleanup(admin, topic) if topic in counts else None
+        if policy is not None and "compact" not in policy:
+            found.append(f"topic {topic} has cleanup.policy={policy}: {why}; set it to compact")
+    return found
 
 
 async def _cleanup(admin: AIOKafkaAdminClient, topic: str) -> str | None:
@@ -191,7 +207,9 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[s
     made = False
     for name in (*raw, *settings.topics.sources, *_outputs(settings)):
         if name not in counts:
-            await _make(admin, name, partitions, {})
+            await _make(
+                admin, name, partitions, {"cleanup.policy": "compact"} if name == settings.topics.timers else {}
+            )
             made = True
     if settings.table_topic not in counts:
         await _make(admin, settings.table_topic, partitions, CHANGELOG_CONFIG)

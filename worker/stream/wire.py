@@ -40,6 +40,7 @@ max_ahead_ms = 5 * 60 * 1000
 year_2000 = 946_684_800_000
 watermark_key = b"__watermark"
 watermark_header = "sla-watermark"
+forget_header = "sla-forget"
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -56,6 +57,10 @@ class Ignored(msgspec.Struct, frozen=True):
     """A record that rightly says nothing: a null value, or a watermark where the clock is the wall's. Counted."""
 
     reason: Literal["tombstone", "watermark"]
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """Somebody asked for this ticket to be forgotten (`sla-worker forget`): its key, no value, and our header."""
 
 
 class Watermark(msgspec.Struct, frozen=True):
@@ -76,7 +81,7 @@ def decode(
     headers: Headers,
     timestamp_ms: int,
     high_water: int,
-) -> Event | Ignored | Watermark | DeadLetter:
+) -> Event | Ignored | Forget | Watermark | DeadLetter:
     """What this record says. Total: raises nothing, whatever the bytes.
 
     `timestamp_ms` is the broker's (negative: it has none); `high_water` the greatest `occurred_at` or watermark read
@@ -86,7 +91,7 @@ def decode(
     if key == watermark_key:
         return _watermark(door, headers)
     if value is None:
-        return Ignored("tombstone")
+        return Forget() if any(name == forget_header for name, _ in headers) else Ignored("tombstone")
     created: bool | None = None if door.created_topic == door.updated_topic else topic == door.created_topic
     found = _read(door, created, value, headers)
     if not isinstance(found, tuple):  # asked this way round: a third of the time on a path that every record takes

@@ -26,6 +26,7 @@ COUNTS = (
     "excluded_product",
     "folded_early",
     "forgotten",
+    "forgotten_on_request",
     "ignored",
     "no_plan",
     "no_proposal",
