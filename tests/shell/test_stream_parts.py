@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.partitioner import DefaultPartitioner
 from faust.stores import memory
+from faust.tables.recovery import Recovery
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from hypothesis import given, settings as hypothesis_settings, strategies as st
@@ -165,3 +169,22 @@ def test_the_extension_points_that_the_stream_stands_on_are_where_they_were() ->
     assert "self._fetch_max_wait_ms" in consumer
     assert hasattr(AIOKafkaProducer, "create_batch")
     assert list(inspect.signature(AIOKafkaProducer.send_batch).parameters) == ["self", "batch", "topic", "partition"]
+    for name in ("highwaters", "earliest_offsets"):
+        assert list(inspect.signature(getattr(faust_consumer.ThreadDelegateConsumer, name)).parameters) == [
+            "self",
+            "partitions",
+        ]
+    assert "v > 0 for v in self.active_remaining()" in inspect.getsource(Recovery.need_recovery)
+    assert "recovery_consistency_check" in inspect.getsource(Recovery)
+    assert "consumer_group_instance_id" in inspect.getsource(driver)
+    assert list(inspect.signature(AIOKafkaProducer.send_offsets_to_transaction).parameters) == [
+        "self",
+        "offsets",
+        "group_id",
+    ]
+    assert {"group_id", "partitions"} <= set(
+        inspect.signature(AIOKafkaAdminClient.list_consumer_group_offsets).parameters
+    )
+    for name in ("leader_for_partition", "partitions_for_topic"):
+        assert hasattr(ClusterMetadata, name)
+    assert hasattr(AIOKafkaClient, "force_metadata_update")

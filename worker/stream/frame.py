@@ -2,8 +2,9 @@
 mode-streaming 0.7.1, aiokafka 0.14.0; a test fails when a new version moves them).
 
 - `Transport.Consumer`: delivers one Message for a chunk of records of a partition (`getmany`), and keeps its own books
-  of what was acknowledged (`ack`, `_new_offset`): Faust's crawl after a failover. Sources are read committed.
-- `Store`: `on_rebalance` opens the lanes before Faust's own recovery, and reports the changelog as read to its end.
+  of what was acknowledged (`ack`, `_new_offset`): Faust's crawl after a failover. Sources are read committed. What Faust
+  asks of changelogs to recover them (`highwaters`, `earliest_offsets`) is answered without the broker.
+- `Store`: `on_rebalance` opens the lanes before Faust's own recovery, and reports the changelog as read beyond its end.
 - `Schema`: hands records through as they are.
 """
 
