@@ -123,6 +123,7 @@ def build(settings: Settings, layout: Layout, make_shop: Callable[[Any], Shop], 
         broker_credentials=_credentials(settings),
         topic_partitions=layout.partitions,
         topic_disable_leader=True,
+        topic_allow_declare=False,  # worker/stream/topics.py saw to them; asking again would need the right to create
         table_standby_replicas=0,
         datadir=settings.data_dir / "faust",
         web_enabled=False,
