@@ -46,8 +46,8 @@ def authority(openssl: str, folder: Path, name: str = "ca") -> Path:
     """A certificate authority of a day: its certificate, with the key beside it."""
     ca = folder / f"{name}.pem"
     _run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={name} of a test"]
-        + ["-keyout", str(folder / f"{name}.key"), "-out", str(ca)]
+        *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={name} of a test"),
+        *("-keyout", str(folder / f"{name}.key"), "-out", str(ca)),
     )
     return ca
 
@@ -57,13 +57,13 @@ def door(openssl: str, folder: Path, ca: Path) -> Door:
     request, key, extensions = folder / "broker.csr", folder / "broker.key", folder / "broker.ext"
     extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     _run(
-        [openssl, "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
-        + ["-keyout", str(key), "-out", str(request)]
+        *(openssl, "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"),
+        *("-keyout", str(key), "-out", str(request)),
     )
     certificate = folder / "broker.pem"
     _run(
-        [openssl, "x509", "-req", "-in", str(request), "-CA", str(ca), "-CAkey", str(ca.with_suffix(".key"))]
-        + ["-CAcreateserial", "-days", "1", "-extfile", str(extensions), "-out", str(certificate)]
+        *(openssl, "x509", "-req", "-in", str(request), "-CA", str(ca), "-CAkey", str(ca.with_suffix(".key"))),
+        *("-CAcreateserial", "-days", "1", "-extfile", str(extensions), "-out", str(certificate)),
     )
     store = folder / "broker-store.pem"
     store.write_text(key.read_text() + certificate.read_text())
@@ -84,7 +84,7 @@ def door(openssl: str, folder: Path, ca: Path) -> Door:
     )
 
 
-def _run(command: list[str]) -> None:
+def _run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
 
 

@@ -75,3 +75,98 @@ def test_a_worker_with_the_least_rights_does_all_its_work(secure: Make, tmp_path
             assert PASSWORDS[WORKER] not in worker.log.read_text()
 
     asyncio.run(story())
+
+
+#: What each right is called in the sentence for it; all of them, so that none in the table is more than needed.
+LACKS = {
+    "read created": "Read on topic {0}-created",
+    "read updated": "Read on topic {0}-updated",
+    "write signals": "Write on topic {0}-signals",
+    "write handoffs": "Write on topic {0}-handoffs",
+    "write dead": "Write on topic {0}-dead",
+    "read changelog": "Read on topic {0}-tickets-changelog",
+    "write changelog": "Write on topic {0}-tickets-changelog",
+    "configs of changelog": "DescribeConfigs on topic {0}-tickets-changelog",
+    "group": "Read on group {0}",
+    "transactional ids": "Write on transactional ids that begin with {0}-lane-",
+}
+
+
+@pytest.mark.parametrize("left_out", LACKS)
+def test_a_right_that_is_missing_is_named_and_heals_when_it_is_granted(
+    secure: Make, tmp_path: Path, left_out: str
+) -> None:
+    bus = secure(tmp_path)
+    sentence = f"User:{WORKER} lacks {LACKS[left_out].format(bus.name)}; allow it: kafka-acls.sh --add"
+
+    async def story(worker: WorkerProcess) -> None:
+        async def is_named() -> bool:
+            status, body = await asyncio.to_thread(worker.get, "/readyz")
+            return status == 503 and sentence in body
+
+        await until(is_named)
+        _, body = await asyncio.to_thread(worker.get, "/readyz")
+        assert body.count("lacks") == 1, body
+        assert "does not exist" not in body
+        assert f"not ready: {sentence}" in worker.log.read_text()
+        await bus.grant(right for right in bus.rights() if right.what == left_out)
+        await worker.ready()
+
+    async def prepare() -> None:
+        await bus.create_topics()
+        await bus.grant(right for right in bus.rights() if right.what != left_out)
+
+    asyncio.run(prepare())
+    with WorkerProcess(bus) as worker:
+        asyncio.run(story(worker))
+
+
+def test_a_missing_topic_that_may_not_be_made_is_named(secure: Make, tmp_path: Path) -> None:
+    bus = secure(tmp_path)
+    asyncio.run(bus.grant(bus.rights()))
+
+    async def story(worker: WorkerProcess) -> None:
+        async def is_named() -> bool:
+            status, body = await asyncio.to_thread(worker.get, "/readyz")
+            return status == 503 and f"topic {bus.created} does not exist, and this user may not create it" in body
+
+        await until(is_named)
+
+    with WorkerProcess(bus, SLA_CREATE_TOPICS="true") as worker:
+        asyncio.run(story(worker))
+
+
+@pytest.mark.parametrize("fault", ["password", "user", "authority", "mechanism", "protocol", "no certificates"])
+def test_who_is_not_let_in_is_told_which_setting_to_look_at(
+    secure: Make, openssl: str, tmp_path: Path, fault: str
+) -> None:
+    bus = secure(tmp_path)
+    wrong = "a-wrong-word-that-no-log-may-show"
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("no certificate\n")
+    settings, named = {
+        "password": ({"SLA_KAFKA_PASSWORD": wrong}, f"SLA_KAFKA_PASSWORD: {bus.url} refuses user {WORKER}"),
+        "user": ({"SLA_KAFKA_USERNAME": "nobody"}, f"SLA_KAFKA_PASSWORD: {bus.url} refuses user nobody"),
+        "authority": (
+            {"SLA_KAFKA_CA_FILE": str(authority(openssl, tmp_path, "other"))},
+            f"SLA_KAFKA_CA_FILE: the certificate of {bus.url} is not signed by",
+        ),
+        "mechanism": ({"SLA_KAFKA_MECHANISM": "PLAIN"}, f"SLA_KAFKA_MECHANISM: {bus.url} does not offer PLAIN"),
+        "protocol": ({"SLA_KAFKA_PROTOCOL": "SASL_PLAINTEXT"}, "KAFKA_URL: the broker does not answer"),
+        "no certificates": ({"SLA_KAFKA_CA_FILE": str(garbage)}, f"SLA_KAFKA_CA_FILE: {garbage} is not a file of PEM"),
+    }[fault]
+
+    async def story(worker: WorkerProcess) -> None:
+        async def is_named() -> bool:
+            status, body = await asyncio.to_thread(worker.get, "/readyz")
+            return status == 503 and named in body
+
+        await until(is_named)
+        _, body = await asyncio.to_thread(worker.get, "/readyz")
+        for secret in (wrong, PASSWORDS[WORKER]):
+            assert secret not in body
+            assert secret not in worker.log.read_text()
+        assert worker.terminate() == 0
+
+    with WorkerProcess(bus, SLA_LOG_LEVEL="DEBUG", **settings) as worker:
+        asyncio.run(story(worker))

@@ -21,7 +21,7 @@ from aiokafka import TopicPartition
 from worker.settings import Settings
 from worker.sla.calendars import tzdata_digest
 from worker.sla.policies import Rules
-from worker.stream import wire
+from worker.stream import rights, wire
 from worker.stream.clients import tls
 from worker.stream.dead import REASONS
 from worker.stream.floods import limit_floods
@@ -72,11 +72,12 @@ class Lanes:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - named in /readyz, and tried again
-                log.warning("lane %d does not open (%s: %s)", lane.number, type(error).__name__, error)
+                why = rights.told(error, self._shop.settings)
+                log.warning("lane %d does not open (%s: %s)", lane.number, type(error).__name__, why)
                 if time.monotonic() > deadline:
                     self._shop.crash(error)
-                    return f"lane {lane.number}: {error}"
-                self._status.faults[:] = [f"lane {lane.number}: {error}"]
+                    return f"lane {lane.number}: {why}"
+                self._status.faults[:] = [f"lane {lane.number}: {why}"]
                 await asyncio.sleep(1)
             else:
                 return None
@@ -245,7 +246,7 @@ def run(settings: Settings, rules: Rules) -> int:
     except SystemExit as ended:
         code = ended.code
     except Exception as error:  # noqa: BLE001 - the last door: said loudly, with a code that restarts the worker
-        log.critical("the worker ends: %s: %s", type(error).__name__, error)
+        log.critical("the worker ends: %s: %s", type(error).__name__, rights.told(error, settings))
         code = 1
     return code if isinstance(code, int) else 1
 

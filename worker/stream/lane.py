@@ -26,7 +26,7 @@ from worker.sla.events import Event, HandoffSignal, Signal, Tick
 from worker.sla.policies import Rules
 from worker.sla.rows import RowFromFuture, pack, unpack, wake_of
 from worker.sla.tickets import Outcome, Ticket, apply
-from worker.stream import ledger, position, wire
+from worker.stream import ledger, position, rights, wire
 from worker.stream.agenda import Agenda
 from worker.stream.dead import DeadLetter, encode_dead
 from worker.stream.gate import Ends, Gate
@@ -235,7 +235,8 @@ class Lane:
             fenced = isinstance(error, ProducerFenced)
             kind = "fenced" if fenced else "ledger" if isinstance(error, ledger.LedgerGap) else "failed"
             self.shop.watcher.failed(kind)
-            log.warning("lane %d opens again (%s: %s)", self.number, type(error).__name__, error)
+            why = rights.told(error, self.shop.settings)
+            log.warning("lane %d opens again (%s: %s)", self.number, type(error).__name__, why)
             if self._failures >= _FAILURES or isinstance(error, RowFromFuture):
                 self.shop.crash(error)
                 return

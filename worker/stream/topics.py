@@ -7,14 +7,15 @@ partition counts tear tickets apart: so the worker looks first, says what is wro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Set as AbstractSet
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
 from worker.settings import KafkaAccess, Settings
+from worker.stream import rights
 from worker.stream.clients import arguments
 
 #: RUNTIME, section 4: the active segment is never compacted, so segments are small and lag is bounded.
@@ -25,6 +26,10 @@ CHANGELOG_CONFIG = {
     "max.compaction.lag.ms": str(3_600_000),
     "max.message.bytes": str(2 << 20),
 }
+
+
+class NotAllowed(Exception):
+    """The worker was asked to make a topic, and may not; the message says what to do."""
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -40,8 +45,11 @@ async def ready(settings: Settings, report: Callable[[list[str]], None], stop: C
     while not stop():
         try:
             layout, faults = await _look(settings)
+        except NotAllowed as refused:
+            layout, faults = None, [str(refused)]
         except (KafkaError, OSError, TimeoutError) as error:
-            layout, faults = None, [f"KAFKA_URL: the broker does not answer ({type(error).__name__}: {error})"]
+            assert settings.kafka is not None  # the command line sees to it
+            layout, faults = None, [await rights.why_not_let_in(settings.kafka, error)]
         if faults != said:
             report(faults)
             said = faults
@@ -76,6 +84,9 @@ async def _look(settings: Settings) -> tuple[Layout | None, list[str]]:
     try:
         await asyncio.wait_for(admin.start(), 8)
         counts = await _counts(admin, settings)
+        hidden, refused = await rights.missing(admin, settings)
+        if refused:  # nothing is made meanwhile: what looks missing may only be hidden
+            return None, refused + _faults(settings, counts, hidden)
         if settings.create_topics:
             if await _create(admin, settings, counts):
                 counts = await _counts(admin, settings)
@@ -103,11 +114,11 @@ async def _counts(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str, i
     return {topic["topic"]: len(topic["partitions"]) for topic in found}
 
 
-def _faults(settings: Settings, counts: dict[str, int]) -> list[str]:
+def _faults(settings: Settings, counts: dict[str, int], hidden: AbstractSet[str] = frozenset()) -> list[str]:
     faults = [
         f"topic {name} does not exist; create it, or set SLA_CREATE_TOPICS=true"
         for name in (*settings.topics.sources, *_outputs(settings), settings.table_topic)
-        if name not in counts
+        if name not in counts and name not in hidden
     ]
     created, updated = counts.get(settings.topics.created), counts.get(settings.topics.updated)
     if created is not None and updated is not None and created != updated:
@@ -156,5 +167,9 @@ async def _make(admin: AIOKafkaAdminClient, name: str, partitions: int, config: 
     brokers = len((await admin.describe_cluster())["brokers"])
     answer = await admin.create_topics([NewTopic(name, partitions, min(3, brokers), topic_configs=config)])
     for topic, code, *_ in answer.topic_errors:
+        if code == TopicAuthorizationFailedError.errno:
+            raise NotAllowed(
+                f"topic {topic} does not exist, and this user may not create it: create it, or allow Create on it"
+            )
         if code and for_code(code) is not TopicAlreadyExistsError:
             raise for_code(code)(f"{topic} could not be created")
