@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.admin import CreateAclsRequest
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
 from tests.e2e.world import PARTITIONS, Bus
 from worker.local.kafka import Door
@@ -27,7 +27,7 @@ ADMIN, WORKER = "admin", "sla"
 PASSWORDS = {ADMIN: "the-admins-own-word", WORKER: "a-word-that-no-log-may-show"}
 
 _KINDS = {"topic": 2, "group": 3, "transactional-id": 5}
-_OPERATIONS = {"Read": 3, "Write": 4, "DescribeConfigs": 10}
+_OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "DescribeConfigs": 10}
 _PATTERNS = {"literal": 3, "prefixed": 4}
 _ANY_HOST, _ALLOW = "*", 3
 
@@ -53,11 +53,11 @@ def authority(openssl: str, folder: Path, name: str = "ca") -> Path:
 
 
 def door(openssl: str, folder: Path, ca: Path) -> Door:
-    """A listener with SASL_SSL, its certificate signed by `ca`, and the users of this module."""
+    """A listener with SASL_SSL, its certificate signed by `ca` for 127.0.0.1 alone, and the users of this module."""
     request, key, extensions = folder / "broker.csr", folder / "broker.key", folder / "broker.ext"
-    extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    extensions.write_text("subjectAltName=IP:127.0.0.1\n")
     _run(
-        *(openssl, "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"),
+        *(openssl, "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=broker of a test"),
         *("-keyout", str(key), "-out", str(request)),
     )
     certificate = folder / "broker.pem"
@@ -106,7 +106,8 @@ class SecureBus(Bus):
             "SLA_KAFKA_CA_FILE": str(self.ca),
         }
         found = super().environment(**(secure | more))
-        del found["SLA_CREATE_TOPICS"]
+        if "SLA_CREATE_TOPICS" not in more:
+            del found["SLA_CREATE_TOPICS"]
         return found
 
     def rights(self) -> tuple[Right, ...]:
@@ -124,14 +125,15 @@ class SecureBus(Bus):
             Right("transactional ids", "transactional-id", f"{self.name}-lane-", "Write", "prefixed"),
         )
 
-    async def create_topics(self) -> None:
+    async def create_topics(self, changelog: bool = True) -> None:
         """The topics, the changelog too, as an administrator makes them beforehand."""
         admin = AIOKafkaAdminClient(**arguments(self.access))
         await admin.start()
         try:
             names = (self.created, self.updated, self.signals, self.handoffs, self.dead)
             topics = [NewTopic(name, PARTITIONS, 1) for name in names]
-            topics.append(NewTopic(self.table, PARTITIONS, 1, topic_configs=CHANGELOG_CONFIG))
+            if changelog:
+                topics.append(NewTopic(self.table, PARTITIONS, 1, topic_configs=CHANGELOG_CONFIG))
             answer = await admin.create_topics(topics)
             assert not any(code for _, code, *_ in answer.topic_errors), answer
         finally:
@@ -141,18 +143,21 @@ class SecureBus(Bus):
         """Allow the worker's user these, and no more; returns when the broker acts by them."""
         async with self._client() as client:
             for right in rights:
-                request = CreateAclsRequest(
-                    _KINDS[right.kind],
-                    right.name,
-                    _PATTERNS[right.pattern],
-                    f"User:{self.user}",
-                    _ANY_HOST,
-                    _OPERATIONS[right.operation],
-                    _ALLOW,
-                )
-                answer = await client.send(client.get_random_node(), request)
+                answer = await client.send(client.get_random_node(), CreateAclsRequest(*self._acl(right)))
                 assert not any(code for code, *_ in answer.creation_responses), answer
         await asyncio.sleep(0.3)  # the authorizer hears of it through the metadata log
+
+    async def take_away(self, rights: Iterable[Right]) -> None:
+        """Undo `grant`."""
+        async with self._client() as client:
+            for right in rights:
+                answer = await client.send(client.get_random_node(), DeleteAclsRequest(*self._acl(right)))
+                assert [(code, len(matching)) for code, _, matching in answer.filter_responses] == [(0, 1)], answer
+        await asyncio.sleep(0.3)  # the same
+
+    def _acl(self, right: Right) -> tuple[int, str, int, str, str, int, int]:
+        kind, pattern, operation = _KINDS[right.kind], _PATTERNS[right.pattern], _OPERATIONS[right.operation]
+        return kind, right.name, pattern, f"User:{self.user}", _ANY_HOST, operation, _ALLOW
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.secure import PASSWORDS, WORKER, SecureBus, authority, door
+from tests.e2e.secure import PASSWORDS, WORKER, Right, SecureBus, authority, door
 from tests.e2e.test_verdicts import created
 from tests.e2e.world import WorkerProcess, send, until
 from worker.local import Kafka
@@ -121,22 +121,66 @@ def test_a_right_that_is_missing_is_named_and_heals_when_it_is_granted(
         asyncio.run(story(worker))
 
 
-def test_a_missing_topic_that_may_not_be_made_is_named(secure: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("only_the_changelog", [True, False])
+def test_a_missing_topic_that_may_not_be_made_is_named(secure: Make, tmp_path: Path, only_the_changelog: bool) -> None:
     bus = secure(tmp_path)
     asyncio.run(bus.grant(bus.rights()))
+    if only_the_changelog:
+        asyncio.run(bus.create_topics(changelog=False))
+    topic, more = (bus.table, {}) if only_the_changelog else (bus.created, {"SLA_CREATE_TOPICS": "true"})
 
     async def story(worker: WorkerProcess) -> None:
         async def is_named() -> bool:
             status, body = await asyncio.to_thread(worker.get, "/readyz")
-            return status == 503 and f"topic {bus.created} does not exist, and this user may not create it" in body
+            return status == 503 and f"topic {topic} does not exist, and User:{WORKER} may not create it" in body
 
         await until(is_named)
 
-    with WorkerProcess(bus, SLA_CREATE_TOPICS="true") as worker:
+    with WorkerProcess(bus, **more) as worker:
         asyncio.run(story(worker))
 
 
-@pytest.mark.parametrize("fault", ["password", "user", "authority", "mechanism", "protocol", "no certificates"])
+def test_with_the_right_to_create_it_makes_what_is_missing(secure: Make, tmp_path: Path) -> None:
+    bus = secure(tmp_path)
+    names = (bus.created, bus.updated, bus.signals, bus.handoffs, bus.dead, bus.table)
+    asyncio.run(bus.grant([*bus.rights(), *(Right("create", "topic", name, "Create") for name in names)]))
+    with WorkerProcess(bus, SLA_CREATE_TOPICS="true") as worker:
+        asyncio.run(worker.ready())
+
+
+def test_a_right_that_is_taken_away_later_is_named_and_nothing_is_lost(secure: Make, tmp_path: Path) -> None:
+    bus = secure(tmp_path)
+    to_signals = [right for right in bus.rights() if right.what == "write signals"]
+
+    async def story(worker: WorkerProcess) -> None:
+        await worker.ready()
+        await bus.take_away(to_signals)
+        desk = await bus.helpdesk()
+        await send(desk, bus.created, created("refused"))
+        await desk.stop()
+
+        async def is_named() -> bool:
+            return f"User:{WORKER} is refused topic {bus.signals}" in worker.log.read_text()
+
+        await until(is_named)
+        await bus.grant(to_signals)
+
+        async def is_said() -> bool:
+            return any(s["kind"] == "breached" for s in await bus.said())
+
+        await until(is_said)
+        assert sorted(s["kind"] for s in await bus.said()) == ["breached", "warned"]
+
+    async def prepare() -> None:
+        await bus.create_topics()
+        await bus.grant(bus.rights())
+
+    asyncio.run(prepare())
+    with WorkerProcess(bus) as worker:
+        asyncio.run(story(worker))
+
+
+@pytest.mark.parametrize("fault", ["password", "user", "authority", "mechanism", "protocol", "host", "no certificates"])
 def test_who_is_not_let_in_is_told_which_setting_to_look_at(
     secure: Make, openssl: str, tmp_path: Path, fault: str
 ) -> None:
@@ -153,6 +197,10 @@ def test_who_is_not_let_in_is_told_which_setting_to_look_at(
         ),
         "mechanism": ({"SLA_KAFKA_MECHANISM": "PLAIN"}, f"SLA_KAFKA_MECHANISM: {bus.url} does not offer PLAIN"),
         "protocol": ({"SLA_KAFKA_PROTOCOL": "SASL_PLAINTEXT"}, "KAFKA_URL: the broker does not answer"),
+        "host": (
+            {"KAFKA_URL": bus.url.replace("127.0.0.1", "localhost")},
+            "KAFKA_URL: the certificate of localhost:",
+        ),
         "no certificates": ({"SLA_KAFKA_CA_FILE": str(garbage)}, f"SLA_KAFKA_CA_FILE: {garbage} is not a file of PEM"),
     }[fault]
 

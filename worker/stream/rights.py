@@ -192,19 +192,22 @@ def _lacks_for(settings: Settings, error: KafkaError) -> str:
         return _lacks(settings, "Read", "group", settings.app_id)
     if isinstance(error, TransactionalIdAuthorizationFailed):
         return _lacks(settings, "Write", "transactional id", f"{settings.app_id}-lane-")
-    return f"{_user(settings)} is refused a topic ({error}); the rights that are needed: docs/security.md"
+    found = error.args[0] if error.args else None  # aiokafka says which one, if it knows: a name, or a set of them
+    names = found if isinstance(found, str) else ", ".join(sorted(found)) if isinstance(found, set) else "of its own"
+    return f"{user(settings)} is refused topic {names}; the rights that it needs: docs/security.md"
 
 
 def _lacks(settings: Settings, operation: str, kind: str, name: str) -> str:
-    user = _user(settings)
+    who = user(settings)
     every = "s that begin with" if kind == "transactional id" else ""
     return (
-        f"{user} lacks {operation} on {kind}{every} {name}; allow it: kafka-acls.sh --add --allow-principal {user} "
+        f"{who} lacks {operation} on {kind}{every} {name}; allow it: kafka-acls.sh --add --allow-principal {who} "
         f"--operation {operation} {_FLAGS[kind]} {name}"
     )
 
 
-def _user(settings: Settings) -> str:
+def user(settings: Settings) -> str:
+    """The principal that ACLs name."""
     assert settings.kafka is not None  # who is refused has asked
     return f"User:{settings.kafka.username or 'ANONYMOUS'}"
 

@@ -92,7 +92,9 @@ async def _look(settings: Settings) -> tuple[Layout | None, list[str]]:
                 counts = await _counts(admin, settings)
         elif settings.table_topic not in counts and all(t in counts for t in settings.topics.sources):
             # The changelog is the worker's own: it makes it, with as many partitions as the sources have.
-            await _make(admin, settings.table_topic, counts[settings.topics.created], CHANGELOG_CONFIG)
+            await _make(
+                admin, rights.user(settings), settings.table_topic, counts[settings.topics.created], CHANGELOG_CONFIG
+            )
             counts = await _counts(admin, settings)
         faults = _faults(settings, counts) + await _changelog_faults(admin, settings, counts)
         if faults:
@@ -155,21 +157,21 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[s
     made = False
     for name in (*settings.topics.sources, *_outputs(settings)):
         if name not in counts:
-            await _make(admin, name, partitions, {})
+            await _make(admin, rights.user(settings), name, partitions, {})
             made = True
     if settings.table_topic not in counts:
-        await _make(admin, settings.table_topic, partitions, CHANGELOG_CONFIG)
+        await _make(admin, rights.user(settings), settings.table_topic, partitions, CHANGELOG_CONFIG)
         made = True
     return made
 
 
-async def _make(admin: AIOKafkaAdminClient, name: str, partitions: int, config: dict[str, str]) -> None:
+async def _make(admin: AIOKafkaAdminClient, user: str, name: str, partitions: int, config: dict[str, str]) -> None:
     brokers = len((await admin.describe_cluster())["brokers"])
     answer = await admin.create_topics([NewTopic(name, partitions, min(3, brokers), topic_configs=config)])
     for topic, code, *_ in answer.topic_errors:
         if code == TopicAuthorizationFailedError.errno:
             raise NotAllowed(
-                f"topic {topic} does not exist, and this user may not create it: create it, or allow Create on it"
+                f"topic {topic} does not exist, and {user} may not create it: create it, or allow Create on it"
             )
         if code and for_code(code) is not TopicAlreadyExistsError:
             raise for_code(code)(f"{topic} could not be created")
