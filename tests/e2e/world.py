@@ -20,6 +20,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaProducer
 
 from worker.settings import KafkaAccess
+from worker.stream.clients import arguments
 from worker.stream.outbox import place
 from worker.stream.reader import Said, read_all
 
@@ -81,7 +82,7 @@ class Bus:
 
     async def helpdesk(self, **more: Any) -> AIOKafkaProducer:
         """A plain producer, as a helpdesk has one."""
-        producer = AIOKafkaProducer(bootstrap_servers=self.url, acks="all", linger_ms=2, **more)
+        producer = AIOKafkaProducer(**arguments(self.access), acks="all", linger_ms=2, **more)
         await producer.start()
         return producer
 

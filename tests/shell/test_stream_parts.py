@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, conn
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
@@ -167,6 +167,8 @@ def test_the_extension_points_that_the_stream_stands_on_are_where_they_were() ->
     consumer = inspect.getsource(AIOKafkaConsumer)
     assert "self._isolation_level" in consumer
     assert "self._fetch_max_wait_ms" in consumer
+    assert list(inspect.signature(AIOKafkaAdminClient._send_request).parameters) == ["self", "request", "node_id"]
+    assert list(inspect.signature(conn.create_conn).parameters)[:2] == ["host", "port"]
     assert hasattr(AIOKafkaProducer, "create_batch")
     assert list(inspect.signature(AIOKafkaProducer.send_batch).parameters) == ["self", "batch", "topic", "partition"]
     for name in ("highwaters", "earliest_offsets"):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import subprocess
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -66,6 +68,12 @@ log.cleaner.dedupe.buffer.size=2097152
 num.network.threads=2
 num.io.threads=4
 """
+# A later line of a properties file replaces an earlier one.
+_GUARDED = """
+listeners={listeners}
+advertised.listeners={listeners}
+listener.security.protocol.map=BROKER:PLAINTEXT,GUARDED:{protocol},CONTROLLER:PLAINTEXT
+"""
 _LOGGING = """\
 # Written at each start by worker/local/kafka.py: changes are lost.
 status=error
@@ -93,22 +101,38 @@ rootLogger.appenderRef.out.ref=out
 """
 
 
+@dataclass(frozen=True)
+class Door:
+    """A second listener, GUARDED, for clients that must show who they are; the plain one stays the broker's own.
+
+    `properties` are lines of server.properties beside or instead of the usual ones (certificates, authorizer);
+    `users`, name -> password, are made with SCRAM-SHA-512 when the data folder is formatted.
+    """
+
+    protocol: str
+    properties: Mapping[str, str]
+    users: Mapping[str, str]
+
+
 class Kafka:
     """The embedded broker. `with Kafka(folder, say=print) as kafka:` gives a ready one; `kafka.url` is `127.0.0.1:<port>`.
 
     `start`, `stop` and `kill` may also be called by hand; after `kill` or `stop` it starts again on the same port, with its
-    data. Raises LocalError when the folder is another process's, or when the broker doesn't come up.
+    data. Raises LocalError when the folder is another process's, or when the broker doesn't come up. With a `door` it has a
+    second address, `kafka.guarded_url`.
     """
 
-    def __init__(self, data_dir: Path, *, say: Say) -> None:
+    def __init__(self, data_dir: Path, *, say: Say, door: Door | None = None) -> None:
         self._folder = Folder(data_dir)
         self._say = say
+        self._door = door
         path = self._folder.path
         self._properties = path / "server.properties"
         self._logging = path / "log4j2.properties"
         self._output = path / "broker.out"
         self._child = Child("Kafka", folder=path, token=str(self._properties), output=self._output)
         self._port: int | None = None
+        self._guarded_port: int | None = None
 
     @property
     def url(self) -> str:
@@ -116,6 +140,13 @@ class Kafka:
         if self._port is None:
             raise LocalError("Kafka has no address yet: start it first.")
         return f"{LOOPBACK}:{self._port}"
+
+    @property
+    def guarded_url(self) -> str:
+        """The door's address. Raises LocalError before the first start, and where there is no door."""
+        if self._guarded_port is None:
+            raise LocalError("Kafka has no guarded address: give it a door, and start it.")
+        return f"{LOOPBACK}:{self._guarded_port}"
 
     @property
     def data_dir(self) -> Path:
@@ -141,8 +172,8 @@ class Kafka:
             self._folder.take()
         try:
             self._child.end_leftover()  # before the ports are looked at: it may have them
-            port, controller_port = self._folder.ports(2)
-            self._write_files(port, controller_port)
+            port, controller_port, *guarded = self._folder.ports(2 if self._door is None else 3)
+            self._write_files(port, controller_port, guarded)
             self._format_once(java, class_path)
             self._output.write_bytes(b"")
             logging = f"-Dlog4j2.configurationFile={self._logging.as_uri()}"
@@ -154,6 +185,7 @@ class Kafka:
             self._folder.give_back()
             raise
         self._port = port
+        self._guarded_port = guarded[0] if guarded else None
 
     def stop(self) -> None:
         """End it in order (SIGTERM, ten seconds, SIGKILL) and give the folder back."""
@@ -173,11 +205,16 @@ class Kafka:
     ) -> None:
         self.stop()
 
-    def _write_files(self, port: int, controller_port: int) -> None:
+    def _write_files(self, port: int, controller_port: int, guarded: list[int]) -> None:
         logs = self._folder.path / "logs"
-        self._properties.write_text(
-            _PROPERTIES.format(host=LOOPBACK, port=port, controller_port=controller_port, logs=logs), encoding="utf-8"
-        )
+        text = _PROPERTIES.format(host=LOOPBACK, port=port, controller_port=controller_port, logs=logs)
+        if self._door is not None:
+            listeners = f"BROKER://{LOOPBACK}:{port},GUARDED://{LOOPBACK}:{guarded[0]}"
+            text += _GUARDED.format(
+                listeners=f"{listeners},CONTROLLER://{LOOPBACK}:{controller_port}", protocol=self._door.protocol
+            )
+            text += "".join(f"{name}={value}\n" for name, value in self._door.properties.items())
+        self._properties.write_text(text, encoding="utf-8")
         self._logging.write_text(_LOGGING.format(log=self._folder.path / "broker.log"), encoding="utf-8")
 
     def _format_once(self, java: str, class_path: str) -> None:
@@ -188,6 +225,8 @@ class Kafka:
         # --standalone: the node is a quorum of its own. Never together with controller.quorum.voters.
         command = [java, *_JAVA_OPTIONS, f"-Dlog4j2.configurationFile={self._logging.as_uri()}", "-cp", class_path]
         command += ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", str(self._properties)]
+        for name, password in self._door.users.items() if self._door is not None else ():
+            command += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode != 0:
             raise LocalError(

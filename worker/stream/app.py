@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from worker.settings import Settings
 from worker.sla.calendars import tzdata_digest
 from worker.sla.policies import Rules
-from worker.stream import wire
+from worker.stream import rights, wire
 from worker.stream.clients import tls
 from worker.stream.dead import REASONS
 from worker.stream.floods import limit_floods
@@ -58,6 +58,7 @@ def build(
         broker_credentials=_credentials(settings),
         topic_partitions=layout.partitions,
         topic_disable_leader=True,
+        topic_allow_declare=False,  # worker/stream/topics.py saw to them; asking again would need the right to create
         table_standby_replicas=0,
         datadir=settings.data_dir / "faust",
         web_enabled=False,
@@ -219,7 +220,7 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules]) -> int:
     except SystemExit as ended:
         code = ended.code
     except Exception as error:  # noqa: BLE001 - the last door: said loudly, with a code that restarts the worker
-        log.critical("the worker ends: %s: %s", type(error).__name__, error)
+        log.critical("the worker ends: %s: %s", type(error).__name__, rights.told(error, settings))
         code = 1
     return code if isinstance(code, int) else 1
 

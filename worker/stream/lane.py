@@ -28,9 +28,10 @@ from aiokafka.errors import (
     TransactionalIdAuthorizationFailed,
 )
 
+from worker.settings import Settings
 from worker.sla.policies import Rules
 from worker.sla.rows import RowDamaged, RowFromFuture
-from worker.stream import ledger, position
+from worker.stream import ledger, position, rights
 from worker.stream.desk import Desk
 from worker.stream.gate import Ends
 from worker.stream.opening import Loaded, SourceGap, load
@@ -223,7 +224,7 @@ class Lane:
         fenced = isinstance(error, ProducerFenced)
         kind = "fenced" if fenced else "shut" if standing else "away" if away else "failed"
         self.shop.watcher.failed(kind)
-        self._fault = _sentence(error)
+        self._fault = _sentence(error, self.shop.settings)
         log.warning("lane %d opens again (%s)", self.number, self._fault)
         self._failures += 1
         self.opened.set()
@@ -375,10 +376,11 @@ def _is_away(error: Exception) -> bool:
     return (isinstance(error, KafkaError) and bool(error.retriable)) or isinstance(error, (OSError, TimeoutError))
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: Exception, settings: Settings) -> str:
     if isinstance(error, InvalidTimestampError):
         return "this host's clock is further ahead than the broker takes (an hour by its default): set the clock right"
-    return str(error) if isinstance(error, _STANDING) else f"{type(error).__name__}: {error}"
+    told = rights.told(error, settings)
+    return told if told != str(error) or isinstance(error, _STANDING) else f"{type(error).__name__}: {error}"
 
 
 def _nothing() -> None:

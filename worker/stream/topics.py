@@ -7,16 +7,16 @@ partition counts tear tickets apart: so the worker looks first, says what is wro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Set as AbstractSet
 
 import msgspec
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
 from worker.settings import KafkaAccess, Settings
-from worker.stream import sampling
+from worker.stream import rights, sampling
 from worker.stream.clients import arguments
 
 #: RUNTIME, section 4: the active segment is never compacted, so segments are small and lag is bounded.
@@ -31,6 +31,10 @@ CHANGELOG_CONFIG = {
 
 class WouldForget(Exception):
     """A topic that must keep the newest row of each key drops rows instead; the message says the way out."""
+
+
+class NotAllowed(Exception):
+    """The worker was asked to make a topic, and may not; the message says what to do."""
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -52,8 +56,11 @@ async def ready(
     while not stop():
         try:
             layout, faults = await _look(settings, raw)
+        except NotAllowed as refused:
+            layout, faults = None, [str(refused)]
         except (KafkaError, OSError, TimeoutError) as error:
-            layout, faults = None, [f"KAFKA_URL: the broker does not answer ({type(error).__name__}: {error})"]
+            assert settings.kafka is not None  # the command line sees to it
+            layout, faults = None, [await rights.why_not_let_in(settings.kafka, error)]
         if faults != said:
             report(faults)
             said = faults
@@ -96,7 +103,7 @@ async def own(access: KafkaAccess, topic: str) -> None:
     try:
         await asyncio.wait_for(admin.start(), 8)
         if topic not in await admin.list_topics():
-            await _make(admin, topic, 1, {"cleanup.policy": "compact"})
+            await _make(admin, f"User:{access.username or 'ANONYMOUS'}", topic, 1, {"cleanup.policy": "compact"})
         policy = await _cleanup(admin, topic)
         if policy is not None and policy != "compact":
             raise WouldForget(f"topic {topic} has cleanup.policy={policy}: it would forget; set it to compact")
@@ -117,15 +124,19 @@ async def _look(settings: Settings, raw: tuple[str, ...] = ()) -> tuple[Layout |
     try:
         await asyncio.wait_for(admin.start(), 8)
         counts = await _counts(admin, settings, raw)
+        hidden, refused = await rights.missing(admin, settings)
+        if refused:  # nothing is made meanwhile: what looks missing may only be hidden
+            return None, refused + _faults(settings, counts, raw, hidden)
+        user = rights.user(settings)
         if raw:
-            await _make_sources(admin, settings, counts)
+            await _make_sources(admin, user, settings, counts)
             counts = await _counts(admin, settings, raw)
         if settings.create_topics:
             if await _create(admin, settings, counts, raw):
                 counts = await _counts(admin, settings, raw)
         elif settings.table_topic not in counts and all(t in counts for t in settings.topics.sources):
             # The changelog is the worker's own: it makes it, with as many partitions as the sources have.
-            await _make(admin, settings.table_topic, counts[settings.topics.created], CHANGELOG_CONFIG)
+            await _make(admin, user, settings.table_topic, counts[settings.topics.created], CHANGELOG_CONFIG)
             counts = await _counts(admin, settings, raw)
         faults = _faults(settings, counts, raw) + await _changelog_faults(admin, settings, counts)
         if faults:
@@ -152,11 +163,13 @@ async def _counts(admin: AIOKafkaAdminClient, settings: Settings, raw: tuple[str
     return {topic["topic"]: len(topic["partitions"]) for topic in found}
 
 
-def _faults(settings: Settings, counts: dict[str, int], raw: tuple[str, ...] = ()) -> list[str]:
+def _faults(
+    settings: Settings, counts: dict[str, int], raw: tuple[str, ...] = (), hidden: AbstractSet[str] = frozenset()
+) -> list[str]:
     faults = [
         f"topic {name} does not exist; create it, or set SLA_CREATE_TOPICS=true"
         for name in (*raw, *settings.topics.sources, *_outputs(settings), settings.table_topic)
-        if name not in counts
+        if name not in counts and name not in hidden
     ]
     created, updated = counts.get(settings.topics.created), counts.get(settings.topics.updated)
     if created is not None and updated is not None and created != updated:
@@ -194,11 +207,11 @@ async def _cleanup(admin: AIOKafkaAdminClient, topic: str) -> str | None:
     return None
 
 
-async def _make_sources(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[str, int]) -> None:
+async def _make_sources(admin: AIOKafkaAdminClient, user: str, settings: Settings, counts: dict[str, int]) -> None:
     """The topics that the worker forwards into: its own, so it makes them, with as many partitions as its changelog."""
     for name in settings.topics.sources:
         if name not in counts:
-            await _make(admin, name, counts.get(settings.table_topic, settings.partitions), {})
+            await _make(admin, user, name, counts.get(settings.table_topic, settings.partitions), {})
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[str, int], raw: tuple[str, ...]) -> bool:
@@ -207,19 +220,22 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[s
     made = False
     for name in (*raw, *settings.topics.sources, *_outputs(settings)):
         if name not in counts:
-            await _make(
-                admin, name, partitions, {"cleanup.policy": "compact"} if name == settings.topics.timers else {}
-            )
+            config = {"cleanup.policy": "compact"} if name == settings.topics.timers else {}
+            await _make(admin, rights.user(settings), name, partitions, config)
             made = True
     if settings.table_topic not in counts:
-        await _make(admin, settings.table_topic, partitions, CHANGELOG_CONFIG)
+        await _make(admin, rights.user(settings), settings.table_topic, partitions, CHANGELOG_CONFIG)
         made = True
     return made
 
 
-async def _make(admin: AIOKafkaAdminClient, name: str, partitions: int, config: dict[str, str]) -> None:
+async def _make(admin: AIOKafkaAdminClient, user: str, name: str, partitions: int, config: dict[str, str]) -> None:
     brokers = len((await admin.describe_cluster())["brokers"])
     answer = await admin.create_topics([NewTopic(name, partitions, min(3, brokers), topic_configs=config)])
     for topic, code, *_ in answer.topic_errors:
+        if code == TopicAuthorizationFailedError.errno:
+            raise NotAllowed(
+                f"topic {topic} does not exist, and {user} may not create it: create it, or allow Create on it"
+            )
         if code and for_code(code) is not TopicAlreadyExistsError:
             raise for_code(code)(f"{topic} could not be created")
