@@ -305,9 +305,10 @@ def _forget(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker.stream import feeder, lookup
 
     settings = _broker(environ)
-    if not arguments.yes and _asked(settings, lookup.ticket(settings, arguments.ticket, "")) is None:
+    number = _asked(settings, lookup.partition(settings, arguments.ticket))
+    if number is None and not arguments.yes:
         raise Refused(f"{arguments.ticket}: no such ticket is kept; --yes asks all the same")
-    _asked(settings, feeder.forget(settings, arguments.ticket.encode(), time_ns() // 1_000_000))
+    _asked(settings, feeder.forget(settings, arguments.ticket.encode(), time_ns() // 1_000_000, number))
     topics = settings.topics
     say(
         f"{arguments.ticket}: the worker that owns it was asked to forget it; an event that comes later begins a new one"

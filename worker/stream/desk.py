@@ -107,6 +107,8 @@ class Desk:
             elif isinstance(heard, wire.Forget):
                 if came.key in self.rows:
                     self._keep(flush, came.key, Outcome(None, counts=("forgotten_on_request",)))
+                else:
+                    self.shop.watcher.counted("ignored")
             elif isinstance(heard, wire.Watermark):
                 high_water = max(high_water, heard.at)
             elif isinstance(heard, DeadLetter):

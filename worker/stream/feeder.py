@@ -69,11 +69,14 @@ async def update(settings: Settings, key: bytes, value: bytes) -> None:
         await feed.flush()
 
 
-async def forget(settings: Settings, key: bytes, at: int) -> None:
-    """Asks the owner of this ticket to forget it; `at` (UTC ms) is when. Raises what aiokafka raises."""
+async def forget(settings: Settings, key: bytes, at: int, partition: int | None) -> None:
+    """Asks the owner of this ticket to forget it; `at` (UTC ms) is when, `partition` where it is kept, if anywhere.
+
+    On every source: else an older event that is still unread on another one could bring it back. Raises what aiokafka
+    raises.
+    """
     async with feeding(settings) as feed:
-        topic = settings.topics.updated
         headers = [(forget_header, form(at).encode())]
-        await feed.producer.send_and_wait(
-            topic, value=None, key=key, partition=place(key, feed.partitions[topic]), headers=headers
-        )
+        for topic, count in feed.partitions.items():
+            number = place(key, count) if partition is None or settings.rekey else partition
+            await feed.producer.send_and_wait(topic, value=None, key=key, partition=number, headers=headers)

@@ -13,13 +13,23 @@ from worker.stream.topics import partitions_of
 async def ticket(settings: Settings, ticket_id: str, rules_digest: str) -> Ticket | None:
     """The ticket's latest committed row; None where there is none. Raises what aiokafka raises, RowFromFuture, LedgerGap."""
     assert settings.kafka is not None  # whoever looks something up has a broker
-    count = await partitions_of(settings.kafka, settings.table_topic)
-    if count is None:
+    number = await partition(settings, ticket_id)
+    if number is None:
         return None
-    key = ticket_id.encode()
-    pages = await ledger.read(settings.kafka, settings.table_topic, place(key, count))
-    row = pages.rows.get(key)
+    pages = await ledger.read(settings.kafka, settings.table_topic, number)
+    row = pages.rows.get(ticket_id.encode())
     return None if row is None else unpack(row, ticket_id, rules_digest)
+
+
+async def partition(settings: Settings, ticket_id: str) -> int | None:
+    """The lane that keeps the ticket, also where keys are not placed by murmur2; None where none does."""
+    assert settings.kafka is not None  # whoever looks something up has a broker
+    count, key = await partitions_of(settings.kafka, settings.table_topic) or 0, ticket_id.encode()
+    likely = place(key, count) if count else 0
+    for number in sorted(range(count), key=lambda n: n != likely):
+        if key in (await ledger.read(settings.kafka, settings.table_topic, number)).rows:
+            return number
+    return None
 
 
 async def tickets(settings: Settings, rules_digest: str) -> list[Ticket]:
