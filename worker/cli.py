@@ -161,9 +161,12 @@ def _dead_arguments(commands: Any) -> None:
 
 def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = settings_of(environ)
-    # A setting that is silently ignored is worse than one that is refused.
-    if settings.mapping is not None:
-        raise Misuse("SLA_MAPPING: the worker reads events of ours; a mapping serves replay and the demo so far")
+    mapping = None if settings.mapping is None else mapping_of(settings.mapping)
+    if mapping is not None and mapping.reads == "snapshots":
+        raise Misuse(
+            "SLA_MAPPING: it reads snapshots, which need all that came before; that serves replay and the demo. On a bus the "
+            "helpdesk says what happened: map payloads"
+        )
     if settings.rekey and settings.clock == "event":
         raise Misuse("SLA_REKEY: in event time a watermark speaks for its own partition; leave SLA_CLOCK at wall")
 
@@ -177,7 +180,7 @@ def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     if settings.kafka is not None:
-        return app.run(settings, rules, read)
+        return app.run(settings, rules, read, mapping)
     from worker.local import LocalError, Stack
 
     say(f"KAFKA_URL is unset: starting a Kafka of its own on loopback, data in {settings.data_dir}")
@@ -187,7 +190,7 @@ def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
             embedded = dict(environ) | {"KAFKA_URL": stack.kafka_url, "SLA_CREATE_TOPICS": "true"}
             if redis is not None:
                 embedded["REDIS_URL"] = redis
-            return app.run(settings_of(embedded), rules, read)
+            return app.run(settings_of(embedded), rules, read, mapping)
     except LocalError as error:
         raise Refused(str(error)) from None
 
@@ -294,7 +297,8 @@ def _handoffs_ack(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
         event = handoff_commands.acknowledgement(ticket, rules, arguments.office, at)
     except handoff_commands.NotOpen as error:
         raise Refused(f"{arguments.ticket}: {error}") from None
-    _asked(settings, feeder.update(settings, arguments.ticket.encode(), json.dumps(event).encode()))
+    number = _asked(settings, lookup.partition(settings, arguments.ticket))
+    _asked(settings, feeder.update(settings, arguments.ticket.encode(), json.dumps(event).encode(), number))
     say(f"{arguments.ticket}: {arguments.office} takes it over at {event['handoff']['boundary']}")
     return DONE
 

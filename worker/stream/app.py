@@ -20,6 +20,7 @@ import faust
 from aiokafka import TopicPartition
 from msgspec.structs import replace
 
+from worker.rules.mapping import Mapping
 from worker.settings import Settings
 from worker.sla.calendars import tzdata_digest
 from worker.sla.policies import Rules
@@ -31,7 +32,7 @@ from worker.stream.frame import BatchConsumer, Ledger, Raw, Transport
 from worker.stream.gate import Gate
 from worker.stream.lanes import Lanes
 from worker.stream.rekey import Rekeyer, RekeyGate
-from worker.stream.shop import CORE_ERROR, Readings, Shop
+from worker.stream.shop import CORE_ERROR, Readings, Shop, Turns
 from worker.stream.topics import Layout, ready
 from worker.stream.watching import Status, Watcher
 from worker.views.metrics import Metrics
@@ -165,8 +166,11 @@ class _Law:
                 adopt(found)
 
 
-def run(settings: Settings, rules: Rules, read: Callable[[], Rules]) -> int:
-    """The worker, until it is told to stop: 0, or 1 when it crashed. `read` gives the rules anew, or raises why not."""
+def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Mapping | None = None) -> int:
+    """The worker, until it is told to stop: 0, or 1 when it crashed. `read` gives the rules anew, or raises why not.
+
+    `mapping`: of payloads that are not events of ours.
+    """
     limit_floods()
     gc.set_threshold(50_000, 20, 50)  # of what a flush makes almost nothing is a cycle
     loop = asyncio.new_event_loop()
@@ -207,7 +211,7 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules]) -> int:
 
         topics = settings.topics
         door = wire.Door(topics.created, topics.updated, salt=settings.salt, clock=settings.clock)
-        return Shop(settings, law.rules, layout, door, gate, metrics, _now, readings, crash, forwards)
+        return Shop(settings, law.rules, layout, door, gate, metrics, _now, readings, crash, forwards, Turns(), mapping)
 
     (settings.data_dir / "faust").mkdir(parents=True, exist_ok=True)
     app = build(settings, layout, make_shop, status, law.adopts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from worker.sla.events import Event, Tick
 from worker.sla.policies import Rules
 from worker.sla.rows import RowDamaged, RowFromFuture, pack, unpack
 from worker.sla.tickets import Outcome, Ticket, apply, lighten
-from worker.stream import position, wire
+from worker.stream import mapped, position, wire
 from worker.stream.agenda import Agenda
 from worker.stream.dead import DeadLetter, encode_dead
 from worker.stream.opening import Loaded, is_stale
@@ -98,23 +99,35 @@ class Desk:
                 continue
             offset, timestamp = record.offset, record.timestamp
             came = original(record) if self.shop.settings.rekey else record
-            heard = wire.decode(self.shop.door, topic, came.key, came.value, came.headers, came.timestamp, high_water)
-            if isinstance(heard, Event):
-                high_water = max(high_water, heard.occurred_at)
-                delay = came.timestamp - heard.occurred_at
-                events += 1
-                self._learn(flush, came, heard)
-            elif isinstance(heard, wire.Forget):
-                if came.key in self.rows:
+            if self.shop.mapping is None:
+                said: Iterable[mapped.Heard] = (
+                    wire.decode(self.shop.door, topic, came.key, came.value, came.headers, came.timestamp, high_water),
+                )
+            else:
+                said = mapped.decode(
+                    self.shop.door,
+                    self.shop.mapping,
+                    topic,
+                    came.key,
+                    came.value,
+                    came.headers,
+                    came.timestamp,
+                    high_water,
+                )
+            for heard in said:
+                if isinstance(heard, Event):
+                    high_water = max(high_water, heard.occurred_at)
+                    delay = came.timestamp - heard.occurred_at
+                    events += 1
+                    self._learn(flush, came, heard)
+                elif isinstance(heard, wire.Watermark):
+                    high_water = max(high_water, heard.at)
+                elif isinstance(heard, DeadLetter):
+                    self._bury(flush, came, heard.reason, heard.detail)
+                elif isinstance(heard, wire.Forget) and came.key in self.rows:
                     self._keep(flush, came.key, Outcome(None, counts=("forgotten_on_request",)))
                 else:
                     self.shop.watcher.counted("ignored")
-            elif isinstance(heard, wire.Watermark):
-                high_water = max(high_water, heard.at)
-            elif isinstance(heard, DeadLetter):
-                self._bury(flush, came, heard.reason, heard.detail)
-            else:
-                self.shop.watcher.counted("ignored")
         if skipped:
             self.shop.watcher.counted("skipped", skipped)
         if offset > before.offset:
@@ -124,8 +137,9 @@ class Desk:
             self.shop.watcher.applied(topic, events, delay)
 
     def _learn(self, flush: Flush, record: Any, event: Event) -> None:
+        key = record.key if self.shop.mapping is None else event.ticket_id.encode()
         try:
-            outcome = apply(self._ticket(record.key), event, self.shop.rules)
+            outcome = apply(self._ticket(key), event, self.shop.rules)
         except (RowFromFuture, RowDamaged):
             raise
         except Exception as error:
@@ -133,7 +147,7 @@ class Desk:
             log.exception("an event could not be applied")
             self._bury(flush, record, CORE_ERROR, type(error).__name__)
             return
-        self._keep(flush, record.key, outcome)
+        self._keep(flush, key, outcome)
 
     def _bury(self, flush: Flush, record: Any, reason: str, detail: str) -> None:
         self.shop.watcher.dead(reason)

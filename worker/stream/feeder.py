@@ -62,11 +62,15 @@ async def feeding(settings: Settings) -> AsyncIterator[Feed]:
         await producer.stop()
 
 
-async def update(settings: Settings, key: bytes, value: bytes) -> None:
-    """One event into `ticket-updated`, acknowledged by the broker; raises what aiokafka raises."""
+async def update(settings: Settings, key: bytes, value: bytes, partition: int | None) -> None:
+    """One event into `ticket-updated`, acknowledged by the broker; raises what aiokafka raises.
+
+    `partition`: the lane that keeps the ticket, where it is known: a mapping may have taken its id from elsewhere than its key.
+    """
     async with feeding(settings) as feed:
-        await feed.send("updated", key, value)
-        await feed.flush()
+        topic = settings.topics.updated
+        number = place(key, feed.partitions[topic]) if partition is None or settings.rekey else partition
+        await feed.producer.send_and_wait(topic, value=value, key=key, partition=number)
 
 
 async def forget(settings: Settings, key: bytes, at: int, partition: int | None) -> None:

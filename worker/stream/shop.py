@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from aiokafka import TopicPartition
 
+from worker.rules.mapping import Mapping
 from worker.settings import Settings
 from worker.sla.events import HandoffSignal, Signal
 from worker.sla.policies import Rules
@@ -62,7 +63,9 @@ class Turns:
 
 
 class Shop(msgspec.Struct, frozen=True):
-    """What all lanes share. `now`: UTC ms, asked each time; `forwards`: who fills the sources of a lane's number."""
+    """What all lanes share. `now`: UTC ms, asked each time; `forwards`: who fills the sources of a lane's number;
+    `mapping`: how records become events, None where they are events of ours.
+    """
 
     settings: Settings
     rules: Rules
@@ -75,6 +78,7 @@ class Shop(msgspec.Struct, frozen=True):
     crash: Callable[[BaseException], None]
     forwards: Callable[[int], list[Rekeyer]] = lambda _: []
     turns: Turns = Turns()
+    mapping: Mapping | None = None
 
 
 class Flush:

@@ -54,9 +54,11 @@ class Door(msgspec.Struct, frozen=True):
 
 
 class Ignored(msgspec.Struct, frozen=True):
-    """A record that rightly says nothing: a null value, or a watermark where the clock is the wall's. Counted."""
+    """A record that rightly says nothing: a null value, a watermark where the clock is the wall's, what a mapping passes
+    over. Counted.
+    """
 
-    reason: Literal["tombstone", "watermark"]
+    reason: Literal["tombstone", "watermark", "passed"]
 
 
 class Forget(msgspec.Struct, frozen=True):
@@ -127,9 +129,9 @@ def _read(
     """The written event, and what its CloudEvent says."""
     if len(value) > door.max_bytes:
         return DeadLetter("too_large", f"{len(value)} bytes; the limit is {door.max_bytes}")
-    unreadable = _unreadable(value)
-    if unreadable is not None:
-        return unreadable
+    broken = unreadable(value)
+    if broken is not None:
+        return broken
     cloud: Cloud | DeadLetter | None = from_headers(headers) if headers else NO_CLOUD
     if isinstance(cloud, DeadLetter):
         return cloud
@@ -140,9 +142,9 @@ def _read(
             if isinstance(envelope, DeadLetter):
                 return envelope
             data, cloud = envelope
-            unreadable = None if isinstance(data, msgspec.Raw) else _unreadable(data)
-            if unreadable is not None:
-                return unreadable
+            broken = None if isinstance(data, msgspec.Raw) else unreadable(data)
+            if broken is not None:
+                return broken
         if created is None and cloud.type in {type_created, type_updated}:
             created = cloud.type == type_created
         return _reader(created)(data), cloud
@@ -288,12 +290,12 @@ def _watermark(door: Door, headers: Headers) -> Watermark | Ignored | DeadLetter
     return DeadLetter("bad_watermark", f"{watermark_header}: is missing")
 
 
-def _unreadable(value: bytes) -> DeadLetter | None:
+def unreadable(value: bytes) -> DeadLetter | None:
     """Is this no text, or nested so deep that a parser might run out of stack?"""
     if not value.isascii() or value[:1] == b"\0":
-        unreadable = _not_text(value)
-        if unreadable is not None:
-            return unreadable
+        broken = _not_text(value)
+        if broken is not None:
+            return broken
     if value.count(b"{") + value.count(b"[") > max_depth and _is_too_deep(value):
         return DeadLetter("too_deep", f"nested deeper than {max_depth}")
     return None
