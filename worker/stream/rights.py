@@ -36,7 +36,7 @@ from worker.stream.clients import arguments, tls
 
 #: Bits of Kafka's AclOperation.
 _BITS = {"Read": 3, "Write": 4, "DescribeConfigs": 10}
-_NOT_TOLD = -(2**31)
+_DESCRIBE = 8  # whoever is answered has it: an answer without it (-2**31, or 0) tells nothing
 _FLAGS = {
     "topic": "--topic",
     "group": "--group",
@@ -144,7 +144,7 @@ async def _of_topics(admin: AIOKafkaAdminClient, settings: Settings) -> tuple[se
         if code == TopicAuthorizationFailedError.errno:
             hidden.add(name)
             faults += [_lacks(settings, operation, "topic", name) for operation in needed[name]]
-        elif not code and may != _NOT_TOLD:
+        elif not code and may >> _DESCRIBE & 1:
             lacking = [operation for operation in needed[name] if not may >> _BITS[operation] & 1]
             faults += [_lacks(settings, operation, "topic", name) for operation in lacking]
     return hidden, faults
@@ -159,7 +159,9 @@ async def _of_group(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]
     except (KafkaError, NotImplementedError):
         return []  # a new cluster has no coordinator yet; Faust will ask, too
     code, *_, may = answer.groups[0]
-    if code == GroupAuthorizationFailedError.errno or (not code and may != _NOT_TOLD and not may >> _BITS["Read"] & 1):
+    if code == GroupAuthorizationFailedError.errno or (
+        not code and may >> _DESCRIBE & 1 and not may >> _BITS["Read"] & 1
+    ):
         return [_lacks_for(settings, GroupAuthorizationFailedError())]
     return []
 
