@@ -20,8 +20,8 @@ class TunedKafka(Kafka):
         super().__init__(data_dir, say=say)
         self._more = more
 
-    def _write_files(self, port: int, controller_port: int) -> None:
-        super()._write_files(port, controller_port)
+    def _write_files(self, port: int, controller_port: int, guarded: list[int]) -> None:
+        super()._write_files(port, controller_port, guarded)
         text = self._properties.read_text()
         ports = {"port": port, "controller_port": controller_port}
         text += "".join(f"{name}={value.format(**ports)}\n" for name, value in self._more.items())
@@ -35,8 +35,8 @@ class SecondKafka(Kafka):
         super().__init__(data_dir, say=say)
         self._first = first
 
-    def _write_files(self, port: int, controller_port: int) -> None:
-        super()._write_files(port, controller_port)
+    def _write_files(self, port: int, controller_port: int, guarded: list[int]) -> None:
+        super()._write_files(port, controller_port, guarded)
         lines = self._first._properties.read_text().splitlines()
         quorum = next(line for line in lines if line.startswith("controller.quorum.bootstrap.servers="))
         text = self._properties.read_text()
