@@ -49,7 +49,12 @@ class Outbox:
 
     async def start(self) -> None:
         """Raises what aiokafka raises; nothing was started then."""
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except BaseException:
+            with suppress(Exception):  # it goes away, whatever state it is in
+                await asyncio.wait_for(self._producer.stop(), 1)
+            raise
         self._started = True
 
     async def stop(self, within: float = 3.0) -> None:

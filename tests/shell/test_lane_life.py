@@ -1,0 +1,92 @@
+"""When a lane is alive, and when a restart would help it: what /livez goes by."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from worker.settings import KafkaAccess, Settings
+from worker.sla.policies import Rules
+from worker.stream import lane as lanes
+from worker.stream.gate import Gate
+from worker.stream.lane import Lane
+from worker.stream.shop import Shop
+from worker.stream.topics import Layout
+from worker.stream.watching import Status
+from worker.stream.wire import Door
+
+
+class Quiet:
+    """A watcher that notes how often lanes failed."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    def failed(self, kind: str) -> None:
+        self.failures.append(kind)
+
+
+def shop(watcher: Any, crash: Any = None) -> Shop:
+    access = KafkaAccess("127.0.0.1:1")
+    settings = Settings(kafka=access)
+    return Shop(
+        settings, Rules("none", "0", {}, {}), Layout(1, {}), Door("a", "b", b""), Gate(access, lambda: 0), watcher,
+        lambda: 0, lambda _: None, crash or (lambda _: None),
+    )  # fmt: skip
+
+
+def test_a_lane_that_has_not_moved_for_a_minute_is_not_alive() -> None:
+    lane = Lane(3, shop(Quiet()))
+    status = Status(stalled=lambda: [why for why in [lane.stalled()] if why])
+    assert status.not_alive() == []
+    lane._moved_at -= 61
+    assert status.not_alive() == ["lane 3 has not moved for 61 s; 0 chunks wait"]
+
+
+def test_a_lane_whose_work_hangs_is_found_and_one_whose_broker_is_away_is_alive(monkeypatch) -> None:
+    monkeypatch.setattr(lanes, "_STALLED_S", 0.3)
+
+    async def story() -> None:
+        watcher = Quiet()
+        away = Lane(0, shop(watcher))  # nobody listens on that port
+        away.start()
+        hangs = Lane(1, shop(Quiet()))
+
+        async def never(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        hangs._open_up = never  # type: ignore[method-assign]
+        hangs.start()
+        for _ in range(30):
+            await asyncio.sleep(0.05)
+        assert hangs.stalled() is not None
+        assert "lane 1 has not moved" in (hangs.stalled() or "")
+        assert away.fault() is not None
+        assert set(watcher.failures) == {"away"}
+        await asyncio.gather(away.close(0.1), hangs.close(0.1))
+
+    asyncio.run(story())
+
+
+def test_failures_that_nothing_explains_end_the_worker_loudly(monkeypatch) -> None:
+    monkeypatch.setattr(lanes, "_FAILURES", 3)
+    crashes: list[BaseException] = []
+
+    async def story() -> None:
+        watcher = Quiet()
+        lane = Lane(0, shop(watcher, crashes.append))
+
+        async def broken() -> None:
+            raise AssertionError("never seen")
+
+        lane._open_up = broken  # type: ignore[method-assign]
+        lane.start()
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if crashes:
+                break
+        assert [str(crash) for crash in crashes] == ["never seen"]
+        assert watcher.failures == ["failed"] * 3
+        await lane.close(0.1)
+
+    asyncio.run(story())
