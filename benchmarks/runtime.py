@@ -274,12 +274,14 @@ async def seed(scene: Scene, tickets: int, updates: int) -> None:
 
 
 def opened_after(log: str) -> float:
-    """Seconds from the assignment (the store's start) to the last lane's opening, by the log."""
-    stamps = re.findall(r"(\d\d):(\d\d):(\d\d),(\d{3}) INFO worker\.stream\.(opening: lane|lanes: \d+ of)", log)
-    times = [int(h) * 3600 + int(m) * 60 + int(s) + int(ms) / 1000 for h, m, s, ms, _ in stamps]
-    begun = re.findall(r"(\d\d):(\d\d):(\d\d),(\d{3}) INFO worker\.stream\.lanes: \d+ lanes are assigned", log)
-    start = [int(h) * 3600 + int(m) * 60 + int(s) + int(ms) / 1000 for h, m, s, ms in begun]
-    return times[-1] - start[-1]
+    """Seconds from the first assignment until all of its lanes are open, by the log."""
+    stamps = {}
+    for line in log.splitlines():
+        for what in ("lanes are assigned", "lanes are open"):
+            if line.endswith(what) and what not in stamps:
+                hours, minutes, seconds = line.split()[1].replace(",", ".").split(":")
+                stamps[what] = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return stamps["lanes are open"] - stamps["lanes are assigned"]
 
 
 async def million(url: str, folder: Path, runs: int, tickets: int) -> None:
