@@ -63,6 +63,7 @@ class Scene:
         self.due: dict[str, int] = {}
         self.seen: dict[str, list[int]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._made = 0
 
     def worker(self, name: str, **more: str) -> WorkerProcess:
         return WorkerProcess(self.bus, name, SLA_PARTITIONS=str(LANES), **more)
@@ -88,15 +89,16 @@ class Scene:
             while True:
                 await asyncio.sleep(max(0.0, started + number / self.rate - time.monotonic()))
                 number += 1
-                ticket, at = f"T-{self.bus.name}-{len(self.due)}", now_ms()
+                self._made += 1  # never a name twice, also in the next run
+                ticket, at = f"T-{self.bus.name}-{self._made}", now_ms()
                 body = {"event_id": f"c-{ticket}", "ticket_id": ticket, "occurred_at": text(at), "severity": "L1",
                         "opened_by": {"role": "customer"}}  # fmt: skip
                 key = ticket.encode()
                 with suppress(KafkaError):
                     await desk.send(self.bus.created, json.dumps(body).encode(), key=key, partition=place(key, LANES))
                     self.due[ticket] = at + 2000
-                for _ in range(round(self.noise / self.rate)):
-                    other = f"S-{len(self.due) * 31 % 100_000}"
+                for more in range(round(self.noise / self.rate)):
+                    other = f"S-{(self._made * 31 + more) % 100_000}"
                     body = {"event_id": f"u-{time.monotonic_ns()}", "ticket_id": other, "occurred_at": text(now_ms()),
                             "assigned_to": "somebody"}  # fmt: skip
                     key = other.encode()
