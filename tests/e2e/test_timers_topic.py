@@ -73,7 +73,7 @@ def test_the_timers_topic_shows_how_each_promise_stands_also_after_a_kill(kafka,
 
         async def replies_are_shown() -> bool:
             now = await shown(bus, topic)
-            return all("met" in json.dumps(now[t]) for t in ("T-0", "T-1", "T-4"))
+            return all('"met"' in json.dumps(now[t]) for t in ("T-0", "T-1", "T-4"))
 
         await until(replies_are_shown)
         rules = rulebook.load([bus.policy])
