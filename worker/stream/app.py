@@ -29,10 +29,10 @@ from worker.stream.clients import tls
 from worker.stream.dead import REASONS
 from worker.stream.floods import limit_floods
 from worker.stream.frame import BatchConsumer, Ledger, Raw, Transport
-from worker.stream.gate import Gate
+from worker.stream.gate import Gate, Readings
 from worker.stream.lanes import Lanes
 from worker.stream.rekey import Rekeyer, RekeyGate
-from worker.stream.shop import CORE_ERROR, Readings, Shop, Turns
+from worker.stream.shop import CORE_ERROR, Shop, Turns
 from worker.stream.topics import Layout, ready
 from worker.stream.watching import Status, Watcher
 from worker.views.metrics import Metrics

@@ -19,7 +19,7 @@ from faust.stores import memory
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from worker.stream.shop import Readings
+from worker.stream.gate import Readings
 
 _CHUNK = 500
 _FAR = 2**40

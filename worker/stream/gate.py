@@ -32,6 +32,24 @@ class Ends(msgspec.Struct, frozen=True):
     ends: dict[TopicPartition, int]
 
 
+class Readings(msgspec.Struct, frozen=True):
+    """How far the consumer has read a source partition: its position, and the last record that it handed over."""
+
+    position: int
+    taken: int
+
+
+def is_past(end: int | None, applied: int, readings: Readings | None) -> bool:
+    """Was every record before `end` applied? `applied`: the offset of the last one that was.
+
+    Offsets between the last record and the end may be control records: then the consumer's position tells that there is
+    nothing more to come, as soon as all that it handed over was applied. What lies behind the end does not matter.
+    """
+    if end is None or readings is None:
+        return False
+    return applied + 1 >= end or (readings.taken <= applied and readings.position >= end)
+
+
 class Gate:
     """One client of its own, so that the question never queues behind an idle fetch."""
 

@@ -33,7 +33,7 @@ from worker.sla.policies import Rules
 from worker.sla.rows import RowDamaged, RowFromFuture
 from worker.stream import ledger, position, rights
 from worker.stream.desk import Desk
-from worker.stream.gate import Ends
+from worker.stream.gate import Ends, is_past
 from worker.stream.opening import Loaded, SourceGap, load
 from worker.stream.outbox import Outbox, Record
 from worker.stream.position import Position, PositionFromFuture
@@ -48,6 +48,8 @@ _LOOK_S = 1.0
 _PATIENCE_S = 2.0
 _STARTING_S = 20.0
 _GATE_CLOSED_S = 30.0
+#: Ends are asked for anew after this long: a source may have been cut meanwhile.
+_ASKED_MS = 30_000
 #: A transactional id is forgotten by the broker after a quiet week (its default): the position is said again long before.
 _QUIET_S = 3600.0
 
@@ -85,7 +87,8 @@ class Lane:
         self._outbox: Outbox | None = None
         self._task: asyncio.Task[None] | None = None
         self._verified: dict[str, int] = {}
-        self._ahead_since: dict[str, float] = {}
+        self._ahead_since: dict[str, tuple[int, float]] = {}
+        self._asked: Ends | None = None
         self._closed = False
         self._over = asyncio.Event()
         self._open = False
@@ -206,7 +209,7 @@ class Lane:
         loaded = await load(self.shop, self.number, self.parts, parked, self._begin, self._move)
         self.desk.take_over(loaded)
         self.end = loaded.end
-        self._verified, self._ahead_since = {}, {}
+        self._verified, self._ahead_since, self._asked = {}, {}, None
         self._fault, self.gate_closed_since = None, None
         self._open = self._settled = True
         self._said_at = time.monotonic()
@@ -311,7 +314,11 @@ class Lane:
             stands = max(self.desk.position.of(topic).offset + 1, self._verified.get(topic, 0))
             if readings is None or readings.position <= stands:
                 self._ahead_since.pop(topic, None)
-            elif time.monotonic() - self._ahead_since.setdefault(topic, time.monotonic()) > _LOOK_S:
+                continue
+            at, since = self._ahead_since.get(topic, (-1, 0.0))
+            if at != stands:  # it gets on: what the consumer has read is on its way
+                self._ahead_since[topic] = (stands, time.monotonic())
+            elif time.monotonic() - since > _LOOK_S:
                 await self._close_gap(flush, topic, readings.position, None)
 
     async def _fire(self, flush: Flush) -> bool:
@@ -324,25 +331,31 @@ class Lane:
             return False
         until = self.desk.clock()
         if self.shop.settings.clock == "wall":
-            ends = await self.shop.gate.ask()
+            ends = await self._ends()
             if not self._has_read_to(ends):
                 self.gate_closed_since = self.gate_closed_since or time.monotonic()
                 return True
-            until = ends.asked_at
+            self._asked, until = None, ends.asked_at
         self.gate_closed_since = None
         self.desk.fire(flush, until, rejudge=rejudge)
         return False
 
+    async def _ends(self) -> Ends:
+        """Where the sources end. What was asked for stands until it is read to: under a steady flow newer ends are always
+        a little ahead, and the gate would never open.
+        """
+        asked = self._asked
+        known = asked is not None and all(part in asked.ends for part in self.parts.values())
+        if asked is None or not known or not 0 <= self.shop.now() - asked.asked_at <= _ASKED_MS:
+            self._asked = asked = await self.shop.gate.ask()
+        return asked
+
     def _has_read_to(self, ends: Ends) -> bool:
-        """Has the consumer read both sources to `ends`, and was all that it handed over applied?"""
-        for topic, part in self.parts.items():
-            end, readings = ends.ends.get(part), self.shop.readings(part)
-            if end is None or readings is None:
-                return False
-            applied = self.desk.position.of(topic).offset
-            if readings.taken > applied or max(readings.position, applied + 1) < end:
-                return False
-        return True
+        """Was everything before `ends` applied, on both sources?"""
+        return all(
+            is_past(ends.ends.get(part), self.desk.position.of(topic).offset, self.shop.readings(part))
+            for topic, part in self.parts.items()
+        )
 
     async def _commit(self, flush: Flush) -> None:
         started = time.monotonic()

@@ -14,7 +14,7 @@ from worker.sla.events import HandoffSignal, Signal
 from worker.sla.policies import Rules
 from worker.sla.tickets import Outcome
 from worker.stream import wire
-from worker.stream.gate import Gate
+from worker.stream.gate import Gate, Readings
 from worker.stream.outbox import Record
 from worker.stream.position import Reached
 from worker.stream.rekey import Rekeyer
@@ -35,13 +35,6 @@ class Chunk(msgspec.Struct):
     since: int | None
     records: Sequence[Any]
     ack: Callable[[], object]
-
-
-class Readings(msgspec.Struct, frozen=True):
-    """How far the consumer has read a source partition: its position, and the last record that it handed over."""
-
-    position: int
-    taken: int
 
 
 class Turns:
