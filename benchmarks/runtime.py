@@ -1,6 +1,6 @@
 """How long nothing fires: a worker dies, leaves, rolls or joins; a broker dies; a cold start, and new rules, with a million tickets.
 
-    python benchmarks/runtime.py [takeover] [broker] [million] [reload] [--runs 5] [--tickets 1000000]
+    python benchmarks/runtime.py [takeover] [broker] [million] [reload] [steady] [--runs 5] [--tickets 1000000]
 
 Real workers and the embedded broker on one machine. Tickets are created all the time, each due after two seconds; an
 outside read_committed consumer notes when it has each breach. The gap is the worst lateness of all that were due around
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import signal
 import statistics
@@ -350,6 +351,40 @@ async def reload(url: str, folder: Path, runs: int, timers: int) -> None:
     row("  lateness p99 meanwhile (100 fires/s)", p99, quiet, "1 s")
 
 
+async def steady(url: str, folder: Path, runs: int, tickets: int) -> None:
+    """Nothing happens but events and dues: how late a breach is at an outside consumer."""
+    scene = Scene(url, folder / "steady", rate=300, noise=2000)
+    await seed(scene, tickets, 3)
+    p50: list[float] = []
+    p99: list[float] = []
+    cores: list[float] = []
+    for run in range(runs):
+        scene.due.clear()
+        scene.seen.clear()
+        with scene.worker(f"steady{run}") as worker:
+            await worker.ready(120)
+            await wait_for(lambda: worker.metric("sla_stale_tickets") == 0, 600)
+            await scene.begin()
+            await asyncio.sleep(5)
+            assert worker.process is not None
+            since, used, began = now_ms(), cpu_seconds(worker.process.pid), time.monotonic()
+            await asyncio.sleep(20)
+            until = now_ms()
+            cores.append((cpu_seconds(worker.process.pid) - used) / (time.monotonic() - began))
+            await scene.end()
+            p50.append(scene.percentile(since, until, 0.5))
+            p99.append(scene.percentile(since, until, 0.99))
+    row(f"steady, {tickets} tickets, 2,000 events/s, 300 fires/s: lateness p99", p99, [], "0.08 s")
+    row("  lateness p50", p50, [], "")
+    row("  cores used by the worker", cores, [], "")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def high_water(pid: int) -> int:
     """The most memory that a process had, in kB."""
     return int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
@@ -365,7 +400,7 @@ async def wait_for(what: Callable[[], bool], within: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=["takeover", "broker", "million", "reload"], default=[])
+    parser.add_argument("parts", nargs="*", choices=["takeover", "broker", "million", "reload", "steady"], default=[])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--tickets", type=int, default=1_000_000)
     asked = parser.parse_args()
@@ -384,6 +419,8 @@ def main() -> None:
                     asyncio.run(million(kafka.url, folder, asked.runs, asked.tickets))
                 if "reload" in parts:
                     asyncio.run(reload(kafka.url, folder, asked.runs, asked.tickets))
+                if "steady" in parts:
+                    asyncio.run(steady(kafka.url, folder, asked.runs, asked.tickets))
 
 
 main()
