@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
-from msgspec.structs import replace
+from aiokafka import TopicPartition
 
-from tests.shell.test_lane_life import Quiet, shop
-from worker.stream.gate import Ends, Gate, Readings, is_past
-from worker.stream.lane import Lane
-from worker.stream.position import Reached
+from worker.settings import KafkaAccess
+from worker.stream.gate import Ends, Gate, Passage, Readings, is_past
 
 
 @pytest.mark.parametrize(
@@ -30,54 +29,62 @@ def test_a_lane_is_past_the_ends_when_it_has_applied_what_lies_before_them(end, 
     assert is_past(end, applied, readings) is past, why
 
 
+PARTS = {"created": TopicPartition("created", 0), "updated": TopicPartition("updated", 0)}
+
+
+class Bus(Gate):
+    """Answers with an instant that grows, and the ends that `ends` gives."""
+
+    def __init__(self, ends: Callable[[], int | None]) -> None:
+        super().__init__(KafkaAccess("127.0.0.1:1"), lambda: 0)
+        self.asked, self._ends = 0, ends
+
+    async def ask(self) -> Ends:
+        self.asked += 1
+        end = self._ends()
+        return Ends(1000 + self.asked, {} if end is None else dict.fromkeys(PARTS.values(), end))
+
+
 def test_under_a_steady_flow_the_gate_opens_for_the_ends_that_were_asked_for() -> None:
-    """Each time that it asks, a helpdesk has written a little more: newer ends are never reached."""
-    lane = Lane(0, shop(Quiet()))
-    reached = {"offset": -1}
+    """Whenever it asks, a helpdesk has written four records more: newer ends are never reached."""
+    applied = 0
+    bus = Bus(lambda: applied + 4)
+    passage = Passage(bus, PARTS, lambda _: Readings(applied + 3, applied + 2), lambda: 2000)
 
-    class Flow(Gate):
-        asked = 0
+    async def story() -> list[int | None]:
+        nonlocal applied
+        found = []
+        for offset in range(8):
+            applied = offset
+            found.append(await passage.opens_for(lambda _: applied))  # noqa: B023 - called at once
+        return found
 
-        async def ask(self) -> Ends:
-            self.asked += 1
-            return Ends(0, dict.fromkeys(lane.parts.values(), reached["offset"] + 4))
-
-    gate = Flow(lane.shop.settings.kafka, lambda: 0)  # type: ignore[arg-type]
-
-    def gets_to(offset: int) -> None:
-        reached["offset"] = offset
-        lane.desk.position = lane.desk.position.with_reached({t: Reached(offset, 0, 0) for t in lane.parts})
-
-    lane.shop = replace(lane.shop, gate=gate, readings=lambda _: Readings(reached["offset"] + 3, reached["offset"] + 2))
-
-    async def opens() -> bool:
-        return lane._has_read_to(await lane._ends())
-
-    async def story() -> None:
-        for offset, is_open in ((0, False), (1, False), (2, False), (3, True)):
-            gets_to(offset)
-            assert await opens() is is_open, offset
-        assert gate.asked == 1
-
-    asyncio.run(story())
+    assert asyncio.run(story()) == [None, None, None, 1001, None, None, None, 1002]
+    assert bus.asked == 2
 
 
 def test_ends_that_nobody_knows_are_asked_for_anew() -> None:
-    lane = Lane(0, shop(Quiet()))
+    bus = Bus(lambda: None if bus.asked == 1 else 0)
+    passage = Passage(bus, PARTS, lambda _: Readings(0, -1), lambda: 2000)
 
-    class Leaderless(Gate):
-        asked = 0
+    async def story() -> list[int | None]:
+        return [await passage.opens_for(lambda _: -1) for _ in range(2)]
 
-        async def ask(self) -> Ends:
-            self.asked += 1
-            return Ends(0, {} if self.asked == 1 else dict.fromkeys(lane.parts.values(), 0))
+    assert asyncio.run(story()) == [None, 1002]
 
-    gate = Leaderless(lane.shop.settings.kafka, lambda: 0)  # type: ignore[arg-type]
-    lane.shop = replace(lane.shop, gate=gate, readings=lambda _: Readings(0, -1))
+
+def test_after_the_clock_was_set_back_the_ends_are_asked_for_anew() -> None:
+    now = 2000
+    bus = Bus(lambda: 5)
+    passage = Passage(bus, PARTS, lambda _: None, lambda: now)
 
     async def story() -> None:
-        assert not lane._has_read_to(await lane._ends())
-        assert lane._has_read_to(await lane._ends())
-        assert gate.asked == 2
+        nonlocal now
+        await passage.opens_for(lambda _: 0)
+        await passage.opens_for(lambda _: 0)
+        assert bus.asked == 1
+        now = 900
+        await passage.opens_for(lambda _: 0)
+        assert bus.asked == 2
 
     asyncio.run(story())

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _FIRES_A_FLUSH = 2000
 #: Tickets judged anew in one flush; a few lanes do so at a time.
-_REJUDGED_A_FLUSH = 300
+_REJUDGED_A_FLUSH = 400
 #: Tickets kept decoded, a lane. Each is a few kilobytes and a hundred objects that a garbage collection looks at.
 _HOT = 1000
 #: A record of the changelog may have 1 MB by a broker's defaults.

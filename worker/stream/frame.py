@@ -1,8 +1,8 @@
 """Faust's frame with our path in it, through three of its extension points (checked against faust-streaming 0.15.3,
 mode-streaming 0.7.1, aiokafka 0.14.0; a test fails when a new version moves them).
 
-- `Transport.Consumer`: delivers one Message for a chunk of records of a partition (`getmany`), and keeps its own books
-  of what was acknowledged (`ack`, `_new_offset`): Faust's crawl after a failover. Sources are read committed. What Faust
+- `Transport.Consumer`: delivers one Message for all that a fetch brought (`getmany`), and keeps its own books of what was
+  acknowledged (`ack`, `_new_offset`): Faust's crawl after a failover. Sources are read committed. What Faust
   asks of changelogs to recover them (`highwaters`, `earliest_offsets`) is answered without the broker.
 - `Store`: `on_rebalance` opens the lanes before Faust's own recovery, and reports the changelog as read beyond its end.
 - `Schema`: hands records through as they are.
@@ -10,10 +10,14 @@ mode-streaming 0.7.1, aiokafka 0.14.0; a test fails when a new version moves the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import faust
+import msgspec
 from aiokafka import TopicPartition
 from faust.stores import memory
 from faust.transport.drivers import aiokafka as driver
@@ -22,6 +26,8 @@ from faust.types import TP, ConsumerMessage
 from worker.stream.gate import Readings
 
 _CHUNK = 500
+#: Each fetch costs a few ms of Python, however little it brings.
+_PACE_S = 0.01
 _FAR = 2**40
 
 
@@ -35,20 +41,38 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
 
+class Delivered(msgspec.Struct, frozen=True):
+    """Up to `_CHUNK` records of one partition, the offset after those before them (None: none since the assignment), and
+    what is to be called when they are committed.
+    """
+
+    part: TP
+    since: int | None
+    records: Sequence[Any]
+    ack: Callable[[], None]
+
+
 class BatchConsumer(driver.Consumer):
-    """One Message for up to `_CHUNK` records of a partition; its value is the records, its offset the last one's."""
+    """One Message for what a fetch brought of all partitions."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._done: dict[TP, int] = {}
         self._next: dict[TP, int] = {}
         self._readings: dict[TopicPartition, Readings] = {}
+        self._fetched_at = 0.0
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
-        """Chunks of what a fetch brought, partition by partition."""
+        """What a fetch brought, as one Message: a hundred small ones would wait for each other in Faust's queues.
+
+        Its value is a tuple of Delivered, in order for each partition; topic, partition and offset are of the first.
+        """
+        rest = self._fetched_at + _PACE_S - time.monotonic()
+        if rest > 0:
+            await asyncio.sleep(rest)
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
@@ -57,35 +81,40 @@ class BatchConsumer(driver.Consumer):
             await self.perform_seek()
             return
         self._note(records)
+        delivered: list[Delivered] = []
         for part, found in records.items():
             tp = TP(part.topic, part.partition)
-            if not (active is None or tp in active or tp in self._buffered_partitions):
-                continue
-            for start in range(0, len(found), _CHUNK):
-                if not self.flow_active or self.app.consumer_generation_id != generation:
-                    return
-                chunk = found[start : start + _CHUNK]
-                last = chunk[-1]
-                since, self._next[tp] = self._next.get(tp), last.offset + 1
-                self._read_offset[tp] = last.offset  # Faust would take the records inside a chunk for a gap
-                yield (
-                    tp,
-                    ConsumerMessage(
-                        tp.topic,
-                        tp.partition,
-                        last.offset,
-                        last.timestamp / 1000,
-                        last.timestamp_type,
-                        last.headers,
-                        None,
-                        (since, chunk),
-                        None,
-                        0,
-                        0,
-                        tp,
-                        generation_id=generation,
-                    ),
-                )
+            if active is None or tp in active or tp in self._buffered_partitions:
+                chunks = (found[start : start + _CHUNK] for start in range(0, len(found), _CHUNK))
+                delivered += (self._deliver(tp, chunk) for chunk in chunks)
+        if not delivered:
+            return
+        self._fetched_at = time.monotonic()
+        first, last = delivered[0].part, delivered[0].records[-1]
+        yield (
+            first,
+            ConsumerMessage(
+                first.topic,
+                first.partition,
+                last.offset,
+                last.timestamp / 1000,
+                last.timestamp_type,
+                last.headers,
+                None,
+                tuple(delivered),
+                None,
+                0,
+                0,
+                first,
+                generation_id=generation,
+            ),
+        )
+
+    def _deliver(self, part: TP, records: Sequence[Any]) -> Delivered:
+        last = records[-1].offset
+        since, self._next[part] = self._next.get(part), last + 1
+        self._read_offset[part] = last  # Faust would take what lies between two messages for a gap
+        return Delivered(part, since, records, partial(self._applied, part, last))
 
     def _note(self, records: Mapping[Any, Any]) -> None:
         """Between two fetches the consumer stands still: its positions and what it handed over agree now."""
@@ -120,15 +149,18 @@ class BatchConsumer(driver.Consumer):
         self._done.clear()
 
     def ack(self, message: Any) -> bool:
-        """A chunk was applied and committed; lanes acknowledge in order, so the last one says it all."""
+        """A message was handed to its lanes; each of them says of its own part when that is committed."""
         if not message.acked:
             message.acked = True
             self._unacked_messages.discard(message)
-            self._done[message.tp] = message.offset
-            self._acked[message.tp] = [message.offset]
-            self._n_acked += 1
             return True
         return False
+
+    def _applied(self, part: TP, offset: int) -> None:
+        """Records were applied and committed; lanes say so in order, so the last one says it all."""
+        self._done[part] = offset
+        self._acked[part] = [offset]
+        self._n_acked += 1
 
     def _new_offset(self, tp: TP) -> int | None:
         done = self._done.get(tp)

@@ -21,6 +21,8 @@ from worker.stream.clients import arguments
 log = logging.getLogger(__name__)
 
 _ANSWER_S = 5
+#: Ends are asked for anew after this long.
+_ASKED_MS = 30_000
 #: What aiokafka's metadata gives as the leader of a partition that has none.
 _NOBODY = -1
 
@@ -48,6 +50,46 @@ def is_past(end: int | None, applied: int, readings: Readings | None) -> bool:
     if end is None or readings is None:
         return False
     return applied + 1 >= end or (readings.taken <= applied and readings.position >= end)
+
+
+class Passage:
+    """One lane's way through the gate. `parts`: topic -> its partition of that source.
+
+    Ends that were asked for stand until they are read to: under a steady flow newer ends are always a little ahead, and
+    the gate would never open.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        parts: dict[str, TopicPartition],
+        readings: Callable[[TopicPartition], Readings | None],
+        now: Callable[[], int],
+    ) -> None:
+        self._gate, self._parts, self._readings, self._now = gate, parts, readings, now
+        self._ends: Ends | None = None
+
+    async def opens_for(self, applied: Callable[[str], int]) -> int | None:
+        """The instant (UTC ms) up to which the lane may fire; None: it has not read to the ends yet.
+
+        `applied`: a source's last applied offset.
+        """
+        ends = self._ends
+        if ends is None or not all(part in ends.ends for part in self._parts.values()) or self._is_old(ends):
+            self._ends = ends = await self._gate.ask()
+        for topic, part in self._parts.items():
+            if not is_past(ends.ends.get(part), applied(topic), self._readings(part)):
+                return None
+        self._ends = None
+        return ends.asked_at
+
+    def forget(self) -> None:
+        """What was asked for no longer holds: the lane opens anew."""
+        self._ends = None
+
+    def _is_old(self, ends: Ends) -> bool:
+        """A source may have been cut since, or the clock set back."""
+        return not 0 <= self._now() - ends.asked_at <= _ASKED_MS
 
 
 class Gate:

@@ -18,25 +18,14 @@ from collections import deque
 from contextlib import suppress
 
 from aiokafka import TopicPartition
-from aiokafka.errors import (
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    InvalidTimestampError,
-    KafkaError,
-    ProducerFenced,
-    TopicAuthorizationFailedError,
-    TransactionalIdAuthorizationFailed,
-)
 
-from worker.settings import Settings
 from worker.sla.policies import Rules
-from worker.sla.rows import RowDamaged, RowFromFuture
-from worker.stream import ledger, position, rights
+from worker.stream import ledger, position, troubles
 from worker.stream.desk import Desk
-from worker.stream.gate import Ends, is_past
-from worker.stream.opening import Loaded, SourceGap, load
+from worker.stream.gate import Passage
+from worker.stream.opening import Loaded, load
 from worker.stream.outbox import Outbox, Record
-from worker.stream.position import Position, PositionFromFuture
+from worker.stream.position import Position
 from worker.stream.shop import Chunk, Flush, Shop
 
 log = logging.getLogger(__name__)
@@ -45,27 +34,14 @@ _RECORDS_A_FLUSH = 1000
 _FAILURES = 10
 _STALLED_S = 60.0
 _LOOK_S = 1.0
+_PACE_S = 0.25
+_BREATH = 100
+_INBOX = 1000
 _PATIENCE_S = 2.0
 _STARTING_S = 20.0
 _GATE_CLOSED_S = 30.0
-#: Ends are asked for anew after this long: a source may have been cut meanwhile.
-_ASKED_MS = 30_000
 #: A transactional id is forgotten by the broker after a quiet week (its default): the position is said again long before.
 _QUIET_S = 3600.0
-
-#: What only a person mends: the lane stays shut, says why, and looks again now and then.
-_STANDING = (
-    RowFromFuture,
-    RowDamaged,
-    PositionFromFuture,
-    ledger.LedgerGap,
-    SourceGap,
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    InvalidTimestampError,
-    TopicAuthorizationFailedError,
-    TransactionalIdAuthorizationFailed,
-)
 
 
 class Lane:
@@ -88,7 +64,7 @@ class Lane:
         self._task: asyncio.Task[None] | None = None
         self._verified: dict[str, int] = {}
         self._ahead_since: dict[str, tuple[int, float]] = {}
-        self._asked: Ends | None = None
+        self._passage = Passage(shop.gate, self.parts, shop.readings, shop.now)
         self._closed = False
         self._over = asyncio.Event()
         self._open = False
@@ -102,11 +78,11 @@ class Lane:
 
     async def put(self, chunk: Chunk) -> None:
         """Take a chunk in; waits a moment while the inbox is full. What is not taken the lane reads by itself later."""
-        if len(self._inbox) >= 16 and self._open and not self._closed:
+        if len(self._inbox) >= _INBOX and self._open and not self._closed:
             self._room.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._room.wait(), _PATIENCE_S)
-        if self._open and not self._closed and len(self._inbox) < 16:
+        if self._open and not self._closed and len(self._inbox) < _INBOX:
             self._inbox.append(chunk)
             self._wake.set()
         else:
@@ -209,7 +185,8 @@ class Lane:
         loaded = await load(self.shop, self.number, self.parts, parked, self._begin, self._move)
         self.desk.take_over(loaded)
         self.end = loaded.end
-        self._verified, self._ahead_since, self._asked = {}, {}, None
+        self._verified, self._ahead_since = {}, {}
+        self._passage.forget()
         self._fault, self.gate_closed_since = None, None
         self._open = self._settled = True
         self._said_at = time.monotonic()
@@ -223,20 +200,18 @@ class Lane:
         self._open = self._settled = False
         self.shop.turns.done(self.number)
         self._move()
-        standing, away = isinstance(error, _STANDING), _is_away(error)
-        fenced = isinstance(error, ProducerFenced)
-        kind = "fenced" if fenced else "shut" if standing else "away" if away else "failed"
+        kind = troubles.kind_of(error)
         self.shop.watcher.failed(kind)
-        self._fault = _sentence(error, self.shop.settings)
+        self._fault = troubles.sentence(error, self.shop.settings)
         log.warning("lane %d opens again (%s)", self.number, self._fault)
         self._failures += 1
         self.opened.set()
-        if self._failures >= _FAILURES and not standing and not away:
+        if self._failures >= _FAILURES and kind not in ("shut", "away"):
             self.shop.crash(error)
             await self._over.wait()
             return
         # Fenced: somebody else owns the partition, and a heartbeat will say so. Do not fence them back at once.
-        pause = 4.0 if fenced else 5.0 if standing else min(0.1 * 2**self._failures, 1.0 if away else 5.0)
+        pause = {"fenced": 4.0, "shut": 5.0}.get(kind) or min(0.1 * 2**self._failures, 1.0 if kind == "away" else 5.0)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._over.wait(), pause)
 
@@ -251,16 +226,22 @@ class Lane:
         self._adopt()
         if not self._inbox:
             await self._look_behind(flush)
-        for chunk in list(self._inbox):
-            if not await self._close_gap(flush, chunk.topic, chunk.records[0].offset, chunk.since):
+        waits_for_gate = False
+        while True:
+            for chunk in list(self._inbox)[taken:]:
+                if records >= _RECORDS_A_FLUSH:
+                    break
+                if not await self._close_gap(flush, chunk.topic, chunk.records[0].offset, chunk.since):
+                    records = _RECORDS_A_FLUSH
+                    break
+                self.desk.read(flush, chunk)
+                taken += 1
+                records += len(chunk.records)
+                if len(chunk.records) > _BREATH:
+                    await asyncio.sleep(0)
+            waits_for_gate = await self._fire(flush)
+            if records >= _RECORDS_A_FLUSH or not await self._waits_for_more(flush, taken, waits_for_gate):
                 break
-            self.desk.read(flush, chunk)
-            taken += 1
-            records += len(chunk.records)
-            if records >= _RECORDS_A_FLUSH:
-                break
-            await asyncio.sleep(0)
-        waits_for_gate = await self._fire(flush)
         if flush or time.monotonic() - self._said_at > _QUIET_S:
             await self._commit(flush)
         self._settled = True
@@ -272,18 +253,38 @@ class Lane:
         if not flush and not taken:
             await self._sleep(waits_for_gate)
 
+    async def _waits_for_more(self, flush: Flush, taken: int, waits_for_gate: bool) -> bool:
+        """Is it too soon for another transaction? Then it waits for more records, the next due, or until it is time.
+
+        A transaction costs as much as a hundred records. What is to be said goes at once; what only changes rows is
+        committed a few times a second.
+        """
+        rest = self._said_at + _PACE_S - time.monotonic()
+        if not flush or flush.is_heard or rest <= 0 or self.shop.settings.clock == "event":
+            return False
+        if self._closed or self._adopted is not None or self.desk.stale:
+            return False
+        if len(self._inbox) == taken:
+            self._wake.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), min(rest, self._until_due(waits_for_gate)))
+        return True
+
+    def _until_due(self, waits_for_gate: bool) -> float:
+        """Seconds until something is to be looked at; event time moves only with what is delivered."""
+        if waits_for_gate:
+            return 0.05
+        if self.shop.settings.clock == "wall" and (at := self.desk.agenda.next()) is not None:
+            return min(max((at + 1 - self.shop.now()) / 1000, 0.0005), _LOOK_S)
+        return _LOOK_S
+
     async def _sleep(self, waits_for_gate: bool) -> None:
-        """Until something is delivered, or the next wake-up; event time moves only with what is delivered."""
+        """Until something is delivered, or the next wake-up."""
         self._wake.clear()
         if self._inbox or self._closed or self._adopted is not None:
             return
-        timeout = _LOOK_S
-        if waits_for_gate:
-            timeout = 0.05
-        elif self.shop.settings.clock == "wall" and (at := self.desk.agenda.next()) is not None:
-            timeout = min(max((at + 1 - self.shop.now()) / 1000, 0.0005), _LOOK_S)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), timeout)
+            await asyncio.wait_for(self._wake.wait(), self._until_due(waits_for_gate))
 
     async def _close_gap(self, flush: Flush, topic: str, until: int, since: int | None) -> bool:
         """What lies between this lane's position and `until` was not handed over: the lane reads it itself.
@@ -331,31 +332,14 @@ class Lane:
             return False
         until = self.desk.clock()
         if self.shop.settings.clock == "wall":
-            ends = await self._ends()
-            if not self._has_read_to(ends):
+            asked_at = await self._passage.opens_for(lambda topic: self.desk.position.of(topic).offset)
+            if asked_at is None:
                 self.gate_closed_since = self.gate_closed_since or time.monotonic()
                 return True
-            self._asked, until = None, ends.asked_at
+            until = asked_at
         self.gate_closed_since = None
         self.desk.fire(flush, until, rejudge=rejudge)
         return False
-
-    async def _ends(self) -> Ends:
-        """Where the sources end. What was asked for stands until it is read to: under a steady flow newer ends are always
-        a little ahead, and the gate would never open.
-        """
-        asked = self._asked
-        known = asked is not None and all(part in asked.ends for part in self.parts.values())
-        if asked is None or not known or not 0 <= self.shop.now() - asked.asked_at <= _ASKED_MS:
-            self._asked = asked = await self.shop.gate.ask()
-        return asked
-
-    def _has_read_to(self, ends: Ends) -> bool:
-        """Was everything before `ends` applied, on both sources?"""
-        return all(
-            is_past(ends.ends.get(part), self.desk.position.of(topic).offset, self.shop.readings(part))
-            for topic, part in self.parts.items()
-        )
 
     async def _commit(self, flush: Flush) -> None:
         started = time.monotonic()
@@ -382,18 +366,6 @@ class Lane:
         return await self._outbox.say(
             self.shop.settings.table_topic, self.number, rows, others, self.shop.layout.outputs
         )
-
-
-def _is_away(error: Exception) -> bool:
-    """Is it the broker, or the way to it, that is missing? That passes; nothing is wrong with this lane."""
-    return (isinstance(error, KafkaError) and bool(error.retriable)) or isinstance(error, (OSError, TimeoutError))
-
-
-def _sentence(error: Exception, settings: Settings) -> str:
-    if isinstance(error, InvalidTimestampError):
-        return "this host's clock is further ahead than the broker takes (an hour by its default): set the clock right"
-    told = rights.told(error, settings)
-    return told if told != str(error) or isinstance(error, _STANDING) else f"{type(error).__name__}: {error}"
 
 
 def _nothing() -> None:

@@ -75,12 +75,12 @@ class Lanes:
             log.info("%d lanes are closed", len(lanes))
 
     async def take(self, event: Any) -> None:
-        """Hand a chunk to its lane; one that comes when its lane has gone comes again to the next owner."""
-        message = event.message
-        lane = self._lanes.get(message.partition)
-        if lane is not None:
-            since, records = message.value
-            await lane.put(Chunk(message.topic, since, records, event.ack))
+        """Hand each lane what is its own; what comes when its lane has gone comes again to the next owner."""
+        for found in event.message.value:
+            lane = self._lanes.get(found.part.partition)
+            if lane is not None:
+                await lane.put(Chunk(found.part.topic, found.since, found.records, found.ack))
+        event.ack()
 
     def adopt(self, rules: Rules) -> None:
         """Work by other rules from now on."""

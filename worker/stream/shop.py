@@ -40,7 +40,7 @@ class Chunk(msgspec.Struct):
 class Turns:
     """Which lanes judge anew at the moment: a few at a time, so that the others keep their pace."""
 
-    def __init__(self, limit: int = 4) -> None:
+    def __init__(self, limit: int = 8) -> None:
         self._limit, self._on = limit, set[int]()
 
     def take(self, lane: int) -> bool:
@@ -87,6 +87,11 @@ class Flush:
         self.standing: list[Record] = []
         self.reached: dict[str, Reached] = {}
         self.historic = 0
+
+    @property
+    def is_heard(self) -> bool:
+        """Does it say anything that somebody waits for?"""
+        return bool(self.spoken or self.handed or self.dead)
 
     def __bool__(self) -> bool:
         return bool(self.tickets or self.spoken or self.handed or self.dead or self.reached)
