@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import re
 import signal
@@ -399,6 +400,7 @@ async def wait_for(what: Callable[[], bool], within: float) -> None:
 
 
 def main() -> None:
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers are killed here; the figures tell
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=["takeover", "broker", "million", "reload", "steady"], default=[])
     parser.add_argument("--runs", type=int, default=5)

@@ -52,21 +52,27 @@ def authority(openssl: str, folder: Path, name: str = "ca") -> Path:
     return ca
 
 
-def door(openssl: str, folder: Path, ca: Path) -> Door:
-    """A listener with SASL_SSL, its certificate signed by `ca` for 127.0.0.1 alone, and the users of this module."""
-    request, key, extensions = folder / "broker.csr", folder / "broker.key", folder / "broker.ext"
+def certificate(openssl: str, folder: Path, ca: Path, name: str) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 alone, signed by `ca`, and its key."""
+    request, key, extensions = folder / f"{name}.csr", folder / f"{name}.key", folder / f"{name}.ext"
     extensions.write_text("subjectAltName=IP:127.0.0.1\n")
     _run(
-        *(openssl, "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=broker of a test"),
+        *(openssl, "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name} of a test"),
         *("-keyout", str(key), "-out", str(request)),
     )
-    certificate = folder / "broker.pem"
+    signed = folder / f"{name}.pem"
     _run(
         *(openssl, "x509", "-req", "-in", str(request), "-CA", str(ca), "-CAkey", str(ca.with_suffix(".key"))),
-        *("-CAcreateserial", "-days", "1", "-extfile", str(extensions), "-out", str(certificate)),
+        *("-CAcreateserial", "-days", "1", "-extfile", str(extensions), "-out", str(signed)),
     )
+    return signed, key
+
+
+def door(openssl: str, folder: Path, ca: Path) -> Door:
+    """A listener with SASL_SSL, its certificate signed by `ca`, and the users of this module."""
+    signed, key = certificate(openssl, folder, ca, "broker")
     store = folder / "broker-store.pem"
-    store.write_text(key.read_text() + certificate.read_text())
+    store.write_text(key.read_text() + signed.read_text())
     return Door(
         "SASL_SSL",
         {
