@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "--until", type=instant, metavar="T", help="stop the clock there; RFC 3339, like 2026-05-13T10:00:00Z"
     )
     replay.add_argument("--as-arrived", action="store_true", help="in the order of the files, not of time")
+    replay.add_argument("--reports", action="store_true", help="the shift reports, instead of the signals")
     replay.add_argument("--quiet", action="store_true", help="no progress")
     replay.set_defaults(command=_replay)
 
@@ -213,7 +214,10 @@ def _replay(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             raise Misuse(f"{file} is no file")
     history = replay.read(arguments.files, mapping, salt=settings.salt, say=None if arguments.quiet else say)
     events = history.events if arguments.as_arrived else replay.in_time(history.events)
-    lines = replay.lines(events, rules, until=arguments.until, settle=settings.settle)
+    if arguments.reports:
+        lines = replay.reports(events, rules, until=arguments.until)
+    else:
+        lines = replay.lines(events, rules, until=arguments.until, settle=settings.settle)
     out = sys.stdout.buffer
     count = 0
     for line in lines:
@@ -221,7 +225,7 @@ def _replay(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         count += 1
     out.flush()
     if not arguments.quiet:
-        say(f"{len(events)} events, {count} signals")
+        say(f"{len(events)} events, {count} {'reports' if arguments.reports else 'signals'}")
     for fault in history.faults:
         say(str(fault))
     for name, number in sorted(history.passed.items()):

@@ -22,10 +22,11 @@ from worker.rules.mapping import Mapped, Mapping, Memory, Passed
 from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Event, HandoffSignal, Signal, Tick
 from worker.sla.policies import Rules
+from worker.sla.reports import Report, closings, part
 from worker.sla.tickets import Ticket, apply
 from worker.stream import wire
 from worker.stream.dead import DeadLetter
-from worker.stream.speech import encode_handoff, encode_signal
+from worker.stream.speech import encode_handoff, encode_report, encode_signal
 
 Say = Callable[[str], None]
 
@@ -119,6 +120,34 @@ def lines(
     tzdata = tzdata_digest()
     for said in play(events, rules, until=until, settle=settle, announce_from=announce_from):
         yield published(said, rules, tzdata) + b"\n"
+
+
+def reports(events: Iterable[Event], rules: Rules, *, until: int | None = None) -> Iterator[bytes]:
+    """The shift reports of a history as JSON lines, from its first event on: each as soon as the clock has passed its
+    boundary. Rules without a rota have no shifts, and none to report.
+    """
+    rota, tzdata = rules.rota, tzdata_digest()
+    if rota is None:
+        return
+    run = Play(rules)
+    passed: int | None = None
+
+    def to(at: int) -> Iterator[bytes]:
+        nonlocal passed
+        for closing in () if passed is None else closings(rota, passed, at):
+            for _ in run.until(closing.boundary.at + 1):
+                pass
+            report = Report(closing, part(run.tickets.values(), closing, rules))
+            yield encode_report(report, run.clock, rules.digest, tzdata)[1] + b"\n"
+        passed = at if passed is None else max(passed, at)
+
+    for event in events:
+        if until is None or event.occurred_at <= until:
+            yield from to(event.occurred_at)
+            for _ in run.event(event):
+                pass
+    if passed is not None:
+        yield from to(run.clock if until is None else until)
 
 
 def published(said: Said, rules: Rules, tzdata: str) -> bytes:

@@ -35,6 +35,19 @@ def test_replay_twice_gives_one_digest():
     assert len(digests) == 1
 
 
+def test_replay_tells_each_office_what_its_shift_left_behind(tmp_path):
+    opened = {"type": "ticket-created", "event_id": "1", "ticket_id": "T1", "occurred_at": "2026-05-12T23:30:00Z"}
+    file = tmp_path / "history.jsonl"
+    file.write_text(json.dumps(opened | {"severity": "L1", "region": "au", "plan": "premier"}) + "\n", encoding="utf-8")
+    presets = str(ROOT / "worker" / "rules" / "presets")
+    done = command("replay", str(file), "--policy", presets, "--until", "2026-05-13T12:00:00Z", "--reports")
+    assert done.returncode == 0
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["office"] for one in found] == ["san-francisco", "sydney", "bengaluru"]
+    assert [one["open_critical"]["total"] for one in found] == [0, 1, 0]
+    assert b"1 events, 3 reports" in done.stderr
+
+
 def test_replay_gives_what_it_can_and_exit_1_where_a_line_is_no_event(tmp_path):
     good = {"type": "ticket-created", "event_id": "1", "ticket_id": "T1", "occurred_at": "2026-05-04T10:00:00Z"}
     file = tmp_path / "history.jsonl"

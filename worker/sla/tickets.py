@@ -330,12 +330,16 @@ def _handed_over(
         if late_start:
             historic += statement.kind in ("completed", "missed")
             continue
-        packets.append(signal(statement, one, ticket.ticket_id, rota, lambda at: _as_of(ticket, at, rules)))
+        packets.append(signal(statement, one, ticket.ticket_id, rota, lambda at: as_of(ticket, at, rules)))
     return told, tuple(packets), historic
 
 
-def _as_of(ticket: Ticket, at: int, rules: Rules) -> Book | None:
-    """The Book of the facts up to an instant: what a packet shows does not depend on when it was written."""
+def as_of(ticket: Ticket, at: int, rules: Rules) -> Book | None:
+    """The Book of the facts up to an instant (UTC ms): what a packet or report shows does not depend on when it was written.
+
+    Of a ticket that was opened later, or whose facts up to then are folded, as it is; None while its creation is missing.
+    """
+    ticket = _read(ticket, rules, at)
     if ticket.book is not None and (not ticket.facts or ticket.facts[-1].occurred_at <= at):
         return seen_at(ticket.book, at, rules)
     book = _book(tuple(fact for fact in ticket.facts if fact.occurred_at <= at), ticket.fold, rules)

@@ -1,4 +1,5 @@
-"""What the worker says on the bus: signals become records of `sla-signals` and `warm-handoffs`, as `schemas/` says.
+"""What the worker says on the bus: signals and reports become records of `sla-signals`, `warm-handoffs` and
+`shift-reports`, as `schemas/` says.
 
 CloudEvents 1.0 in binary mode: the value is plain JSON, the attributes are headers. Instants are RFC 3339 with `Z`
 and milliseconds, amounts are seconds (whole ones without a fraction). The order of fields is fixed: the same signal
@@ -7,12 +8,13 @@ is the same bytes. replay prints these values too, so nothing here may depend on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 
 from worker.sla.calendars import utc_to_wall
 from worker.sla.events import HandoffSignal, Signal
+from worker.sla.reports import LISTS, Line, Report
 from worker.stream.instants import form
 
 #: CloudEvents `source`: a URI reference that is the same for every instance, since ids are.
@@ -105,10 +107,58 @@ def encode_handoff(signal: HandoffSignal, detected_at: int, rules_digest: str, t
     return _spoken(signal.ticket_id, signal.id, f"sla.handoff.{signal.kind}.v1", detected, rules_digest, tzdata, said)
 
 
+def encode_report(report: Report, detected_at: int, rules_digest: str, tzdata: str) -> Spoken:
+    """Key (the office), value and headers of one shift report; arguments as for `encode_signal`."""
+    detected, closing, office = form(detected_at), report.closing, report.closing.shift.who
+    lists = dict(zip(LISTS, report.part.lists, strict=True))
+    coming = closing.next_shift
+
+    def listed(name: str, shown: Callable[[Line], dict[str, object]]) -> dict[str, object]:
+        return {"total": lists[name].total, "items": [shown(line) for line in lists[name].lines]}
+
+    said = {
+        "id": report.id,
+        "office": office,
+        "boundary": form(closing.boundary.at),
+        "shift": {"opens": form(closing.shift.opens), "closes": form(closing.shift.closes)},
+        "next_shift": None
+        if coming is None
+        else {"office": coming.who, "opens": form(coming.opens), "closes": form(coming.closes)},
+        "open_critical": listed("open_critical", _critical),
+        "breaches": listed("breaches", _timer_line),
+        "warnings": listed("warnings", _timer_line),
+        "dues_next_shift": listed("dues_next_shift", _timer_line),
+        "handoffs": {
+            name: listed(name, lambda line: {"ticket_id": line.ticket_id, "to": line.office})
+            for name in ("completed", "missed", "cancelled")
+        },
+        "revision": report.revision,
+        "missing_partitions": list(report.missing),
+        "detected_at": detected,
+    }
+    return _spoken(office, report.id, "sla.shift.report.v1", detected, rules_digest, tzdata, said)
+
+
+def _critical(line: Line) -> dict[str, object]:
+    due = None if line.due is None else form(line.due)
+    return {"ticket_id": line.ticket_id, "customer": line.customer, "owner": line.office, "due": due}
+
+
+def _timer_line(line: Line) -> dict[str, object]:
+    assert line.due is not None  # lines of timers have one
+    return {
+        "id": line.id,
+        "ticket_id": line.ticket_id,
+        "metric": line.metric,
+        "severity": line.severity,
+        "due": form(line.due),
+    }
+
+
 def _spoken(
-    ticket_id: str, signal_id: str, kind: str, detected: str, rules_digest: str, tzdata: str, said: Mapping[str, object]
+    subject: str, signal_id: str, kind: str, detected: str, rules_digest: str, tzdata: str, said: Mapping[str, object]
 ) -> Spoken:
-    key = ticket_id.encode()
+    key = subject.encode()
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", signal_id.encode()),
