@@ -322,14 +322,12 @@ async def million(url: str, folder: Path, runs: int, tickets: int) -> None:
 
 async def reload(url: str, folder: Path, runs: int, timers: int) -> None:
     """New rules for a million open timers while 2,000 events a second flow."""
-    scene = Scene(url, folder / "reload", rate=100, noise=2000)
-    await seed(scene, timers // 2, 3)
     seconds: list[float] = []
     p99: list[float] = []
     quiet: list[float] = []
     for run in range(runs):
-        scene.due.clear()
-        scene.seen.clear()
+        scene = Scene(url, folder / f"reload{run}", rate=100, noise=2000)  # each run has the same tickets
+        await seed(scene, timers // 2, 3)
         with scene.worker(f"reload{run}") as worker:
             await worker.ready(120)
             await wait_for(lambda: worker.metric("sla_stale_tickets") == 0, 600)

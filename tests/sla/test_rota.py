@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 from typing import Any
 
@@ -349,3 +350,21 @@ def test_an_office_that_never_closes_hands_nothing_over() -> None:
     assert custody.handoffs == ()
     assert custody.next_at is None
     assert owner_at(custody, rota, instant("2028-05-31T00:00:00Z")) == "sydney"
+
+
+def test_who_has_been_on_duty_longest_is_the_same_whoever_asked_before() -> None:
+    """Answers are kept for stretches of time; each must be what a rota says that was never asked before."""
+    asked = Rota(roster_of({}))
+    start = instant("2026-01-01T00:00:00Z")
+    shifts = asked.shifts(start, start + 200 * DAY_MS)
+    edges = [edge for shift in shifts for edge in (shift.opens, shift.closes, shift.closes - 45 * MINUTE)]
+    dice = random.Random(3)
+    instants = [dice.choice(edges) + dice.choice([-1, 0, 1, -MINUTE, MINUTE]) for _ in range(1500)]
+    instants += [start + dice.randrange(200 * DAY_MS) for _ in range(1500)]
+    dice.shuffle(instants)
+    for at in instants:
+        duty = [found for who in asked.ring if (found := asked.shift(who, at)) is not None]
+        first = min(duty, key=lambda shift: shift.opens)
+        end = asked.boundary(first)
+        expected = end.incoming if end.incoming is not None and at >= end.proposed_at else first.who
+        assert asked.opened(at, None) == expected, at

@@ -160,6 +160,9 @@ class Rota:
         self._low = self._high = 0
         self._boundaries: dict[tuple[int, int], Boundary] = {}
         self._holidays: dict[str, list[tuple[int, int]]] = {}
+        # stretches of time with one answer to who has been on duty longest: their ends, and (known from, who)
+        self._until: list[int] = []
+        self._stretches: list[tuple[int, str | None]] = []
 
     def on_duty(self, at: int) -> list[str]:
         """Everybody on duty at an instant, in ring order, then the weekend team, then the standard team."""
@@ -231,13 +234,42 @@ class Rota:
     def opened(self, at: int, home: str | None) -> str:
         """The owner of a critical ticket opened at this instant (SPEC 7, Owner of a critical ticket at its creation)."""
         chosen = None if home is None else self.shift(home, at)
-        if chosen is None:
-            duty = [found for who in self.ring if (found := self.shift(who, at)) is not None]
-            if not duty:
-                return home or STANDARD_TEAM
+        if chosen is not None:
+            return self._unless_leaving(chosen, at)
+        return self._longest_on_duty(at) or home or STANDARD_TEAM
+
+    def _longest_on_duty(self, at: int) -> str | None:
+        """Of those on duty the one whose shift began first, or its successor; None: nobody is.
+
+        Between two changes of who is on duty the answer is one; a million tickets without a home office ask.
+        """
+        place = bisect_right(self._until, at)
+        if place < len(self._until) and self._stretches[place][0] <= at:
+            return self._stretches[place][1]
+        duty = [found for who in self.ring if (found := self.shift(who, at)) is not None]
+        who, until = (
+            None,
+            min((o for who in self.ring if (o := self.next_opening(who, at + 1)) is not None), default=2**62),
+        )
+        if duty:
             chosen = min(duty, key=lambda shift: shift.opens)  # of two that began together the first in the ring
-        end = self.boundary(chosen)
-        return end.incoming if end.incoming is not None and at >= end.proposed_at else chosen.who
+            leaves = self.boundary(chosen).proposed_at
+            who = self._unless_leaving(chosen, at)
+            until = min(until, *(shift.closes for shift in duty), leaves if at < leaves else until)
+        if len(self._until) > 20_000:
+            self._until, self._stretches = [], []
+        place = bisect_right(self._until, at)
+        if place < len(self._until) and self._until[place] == until:
+            self._stretches[place] = (at, who)
+        else:
+            self._until.insert(place, until)
+            self._stretches.insert(place, (at, who))
+        return who
+
+    def _unless_leaving(self, shift: Shift, at: int) -> str:
+        """Whose ticket it is: inside the last lead of a shift its successor's."""
+        end = self.boundary(shift)
+        return end.incoming if end.incoming is not None and at >= end.proposed_at else shift.who
 
     def quiet_owner(self, at: int, home: str) -> str:
         """The owner of a ticket below critical: a function of the instant and of its home office."""

@@ -7,7 +7,7 @@ Nothing here knows what a ticket is: `history` decides which verb a fact means f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import msgspec
@@ -250,7 +250,7 @@ def retarget(
         past = _spent_out(timer, new)
     if past is not None and past < at and timer.breach is None and not quiet:
         timer = replace(timer, breach=_moment(timer, past, past, cause, None, attributes))
-        timer = replace(timer, next_at=_next(timer))
+        timer = replace(timer, next_at=_next(timer, timer.due, timer.marks))
     return timer
 
 
@@ -269,7 +269,7 @@ def advance(timer: Timer, to: int, attributes: Attributes) -> Timer:
         cause: Cause = "late_event" if timer.revealed > due else "elapsed"
         breach = _moment(timer, due, due, cause, None, attributes)
     timer = replace(timer, marks=tuple(ahead), reached=tuple(reached), breach=breach)
-    return replace(timer, next_at=_next(timer))
+    return replace(timer, next_at=_next(timer, timer.due, timer.marks))
 
 
 def _moment(timer: Timer, at: int, due: int, cause: Cause, mark: Mark | None, attributes: Attributes) -> Moment:
@@ -278,9 +278,9 @@ def _moment(timer: Timer, at: int, due: int, cause: Cause, mark: Mark | None, at
     return Moment(at, due, cause, mark, timer.cycle, timer.started, timer.holes, target, timer.terms, attributes)
 
 
-def _next(timer: Timer) -> int | None:
-    at = None if timer.breach is not None else timer.due
-    for mark_at, _ in timer.marks:
+def _next(timer: Timer, due: int | None, marks: Iterable[tuple[int, Mark]]) -> int | None:
+    at = None if timer.breach is not None else due
+    for mark_at, _ in marks:
         if at is None or mark_at < at:
             at = mark_at
     return at
@@ -307,8 +307,7 @@ def rescheduled(timer: Timer) -> Timer:
                 at = _due(target.calendar, timer.started, part, timer.holes)
             if at is not None and at >= timer.revealed:
                 marks.append((at, mark))
-    timer = replace(timer, due=due, marks=tuple(marks))
-    return replace(timer, next_at=_next(timer))
+    return replace(timer, due=due, marks=tuple(marks), next_at=_next(timer, due, marks))
 
 
 def _spent_out(timer: Timer, target: Target) -> int | None:

@@ -7,6 +7,7 @@ it goes into the flush, which the lane commits; until then the desk is ahead of 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -32,8 +33,8 @@ from worker.stream.standing import standing
 log = logging.getLogger(__name__)
 
 _FIRES_A_FLUSH = 2000
-#: Tickets judged anew in one flush; a few lanes do so at a time.
-_REJUDGED_A_FLUSH = 400
+#: How long tickets are judged anew in one flush; a few lanes do so at a time, and the others wait that long for the loop.
+_REJUDGING_S = 0.025
 #: Tickets kept decoded, a lane. Each is a few kilobytes and a hundred objects that a garbage collection looks at.
 _HOT = 1000
 #: A record of the changelog may have 1 MB by a broker's defaults.
@@ -79,8 +80,8 @@ class Desk:
         tick = Tick(until, self.shop.settings.settle, self.position.announce_from)
         for key in self.agenda.take(until, _FIRES_A_FLUSH):
             self._tick(flush, key, tick)
-        limit = _REJUDGED_A_FLUSH if rejudge else 0
-        for _ in range(min(len(self.stale), limit)):
+        end = time.perf_counter() + _REJUDGING_S
+        while rejudge and self.stale and time.perf_counter() < end:
             key = self.stale.popleft()
             row = self.rows.get(key)
             if row is not None and key not in flush.tickets and is_stale(self.shop, row):
