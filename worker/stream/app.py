@@ -64,7 +64,7 @@ def build(
         datadir=settings.data_dir / "faust",
         web_enabled=False,
         broker_session_timeout=settings.session_ms / 1000,
-        broker_heartbeat_interval=min(1.0, settings.session_ms / 3000),  # how soon a rebalance is heard of
+        broker_heartbeat_interval=min(0.3, settings.session_ms / 3000),  # how soon a rebalance is heard of
         broker_rebalance_timeout=20,
         broker_request_timeout=30,
         broker_commit_interval=1.0,

@@ -28,6 +28,7 @@ from worker.stream.gate import Readings
 _CHUNK = 500
 #: Each fetch costs a few ms of Python, however little it brings.
 _PACE_S = 0.01
+_SOON_S = 0.05
 _FAR = 2**40
 
 
@@ -73,6 +74,9 @@ class BatchConsumer(driver.Consumer):
         rest = self._fetched_at + _PACE_S - time.monotonic()
         if rest > 0:
             await asyncio.sleep(rest)
+        if self.flow_active and not self._get_active_partitions():
+            await asyncio.sleep(_SOON_S)  # between two assignments; Faust itself would sleep for a second
+            return
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
