@@ -34,7 +34,7 @@ from worker.stream.lanes import Lanes
 from worker.stream.rekey import Rekeyer, RekeyGate
 from worker.stream.shop import CORE_ERROR, Shop, Turns
 from worker.stream.topics import Layout, ready
-from worker.stream.watching import Status, Watcher
+from worker.stream.watching import Status, Viewer, Watcher
 from worker.views.metrics import Metrics
 from worker.views.web import Web
 
@@ -50,8 +50,11 @@ def build(
     make_shop: Callable[[Any], Shop],
     status: Status,
     adopts: list[Callable[[Rules], None]],
+    viewers: tuple[Viewer, ...] = (),
 ) -> faust.App:
-    """The app: what a Faust user expects to see, with the lanes behind it. `adopts` gets whoever must hear of new rules."""
+    """The app: what a Faust user expects to see, with the lanes behind it. `adopts` gets whoever must hear of new rules;
+    `viewers` are stopped with it.
+    """
     assert settings.kafka is not None  # the command line sees to it
     app = faust.App(
         settings.app_id,
@@ -105,6 +108,11 @@ def build(
     async def tickets(stream: Any) -> None:
         async for event in stream.noack().events():
             await lanes.take(event)
+
+    @app.on_before_shutdown.connect
+    async def stop_viewers(*_: Any, **__: Any) -> None:
+        for viewer in viewers:
+            await viewer.stop()
 
     @app.timer(interval=1.0)
     async def tell() -> None:
@@ -200,6 +208,7 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
         return [Rekeyer(raw, p, targets[p.topic], layout.partitions, metrics.counted) for p in ours]
 
     crashes: list[asyncio.Task[None]] = []
+    viewers = _viewers(settings, law.rules, metrics)
 
     def make_shop(app: Any) -> Shop:
         def crash(error: BaseException) -> None:
@@ -211,10 +220,15 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
 
         topics = settings.topics
         door = wire.Door(topics.created, topics.updated, salt=settings.salt, clock=settings.clock)
-        return Shop(settings, law.rules, layout, door, gate, metrics, _now, readings, crash, forwards, Turns(), mapping)
+        return Shop(
+            settings, law.rules, layout, door, gate, metrics, _now, readings, crash, forwards, Turns(), mapping, viewers
+        )
 
+    law.adopts += (viewer.adopt for viewer in viewers)
+    for viewer in viewers:
+        loop.run_until_complete(viewer.start())
     (settings.data_dir / "faust").mkdir(parents=True, exist_ok=True)
-    app = build(settings, layout, make_shop, status, law.adopts)
+    app = build(settings, layout, make_shop, status, law.adopts, viewers)
     worker = Worker(
         app, loop=loop, redirect_stdouts=False, override_logging=False, quiet=True, loglevel=settings.log_level
     )
@@ -227,6 +241,11 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
         log.critical("the worker ends: %s: %s", type(error).__name__, rights.told(error, settings))
         code = 1
     return code if isinstance(code, int) else 1
+
+
+def _viewers(settings: Settings, rules: Rules, metrics: Metrics) -> tuple[Viewer, ...]:  # noqa: ARG001 - as they come
+    """Who shows tickets to people, by what the settings name."""
+    return ()
 
 
 async def _prepare(settings: Settings, status: Status, web: Web, raw: tuple[str, ...]) -> Layout | None:

@@ -105,8 +105,13 @@ class Lane:
                 self._task.cancel()
                 await asyncio.wait([self._task], timeout=1)
         self.shop.turns.done(self.number)
+        self._hide()
         if self._outbox is not None:
             await self._outbox.stop()
+
+    def _hide(self) -> None:
+        for viewer in self.shop.viewers:
+            viewer.closed(self.number)
 
     def parked(self) -> Loaded | None:
         """After `close`: the lane's state as it is in the changelog, or None where that is not certain."""
@@ -190,6 +195,8 @@ class Lane:
         self._fault, self.gate_closed_since = None, None
         self._open = self._settled = True
         self._said_at = time.monotonic()
+        for viewer in self.shop.viewers:
+            viewer.opened(self.number, self.desk.rows, self.desk.clock)
         self.opened.set()
 
     async def _begin(self, first: Position) -> int:
@@ -198,6 +205,7 @@ class Lane:
     async def _back_off(self, error: Exception) -> None:
         """Shut the lane, wait, try again; after many failures that nothing explains, the worker ends loudly."""
         self._open = self._settled = False
+        self._hide()
         self.shop.turns.done(self.number)
         self._move()
         kind = troubles.kind_of(error)
@@ -360,6 +368,9 @@ class Lane:
         late += [now - h.boundary - settle for h in flush.handoffs if h.at == h.boundary and h.kind != "proposed"]
         late += [now - h.at for h in flush.handoffs if h.kind == "proposed"]
         self.shop.watcher.committed(flush.signals, flush.handoffs, late, flush.historic, time.monotonic() - started)
+        if flush.tickets:
+            for viewer in self.shop.viewers:
+                viewer.changed(self.number, flush.tickets)
 
     async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> int:
         assert self._outbox is not None  # _open_up() made it

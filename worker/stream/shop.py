@@ -19,7 +19,7 @@ from worker.stream.outbox import Record
 from worker.stream.position import Reached
 from worker.stream.rekey import Rekeyer
 from worker.stream.topics import Layout
-from worker.stream.watching import Watcher
+from worker.stream.watching import Viewer, Watcher
 
 #: The reason of a dead letter that the door let in and the core could not apply.
 CORE_ERROR = "core_error"
@@ -57,7 +57,7 @@ class Turns:
 
 class Shop(msgspec.Struct, frozen=True):
     """What all lanes share. `now`: UTC ms, asked each time; `forwards`: who fills the sources of a lane's number;
-    `mapping`: how records become events, None where they are events of ours.
+    `mapping`: how records become events, None where they are events of ours; `viewers`: who shows tickets to people.
     """
 
     settings: Settings
@@ -72,6 +72,7 @@ class Shop(msgspec.Struct, frozen=True):
     forwards: Callable[[int], list[Rekeyer]] = lambda _: []
     turns: Turns = Turns()
     mapping: Mapping | None = None
+    viewers: tuple[Viewer, ...] = ()
 
 
 class Flush:

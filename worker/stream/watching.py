@@ -1,17 +1,18 @@
 """What the stream tells whoever watches, and what it says of itself: ready, alive.
 
-`Watcher` is what worker/views/metrics implements. `Status` is the little state behind /readyz and /livez; nothing
-decides from it.
+`Watcher` is what worker/views/metrics implements, `Viewer` what shows tickets to people: a board, pages. `Status` is the
+little state behind /readyz and /livez. Nothing decides from any of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
 
 from worker.sla.events import HandoffSignal, Signal
+from worker.sla.policies import Rules
 
 
 class Watcher(Protocol):
@@ -49,6 +50,33 @@ class Watcher(Protocol):
 
     def reloaded(self, rules_digest: str | None) -> None:
         """Rules were asked to be read again: the digest of those in force now, None where they were refused."""
+
+
+class Viewer(Protocol):
+    """Whoever shows tickets. Calls come from the lanes' loop and return at once: what takes time, or can fail, is a task
+    of the viewer's own, between `start` and `stop`.
+    """
+
+    async def start(self) -> None:
+        """Begin; before any lane opens. Never fails: what it needs may be away."""
+
+    async def stop(self) -> None:
+        """End; soon, whatever hangs."""
+
+    def opened(self, lane: int, rows: Mapping[bytes, bytes], clock: Callable[[], int]) -> None:
+        """A lane is open. `rows`: each ticket's row by key, now and later; a row is for `worker.sla.rows.unpack`.
+
+        `clock`: the lane's, in UTC ms. A lane that opens again says so again, with other rows.
+        """
+
+    def changed(self, lane: int, keys: Iterable[bytes]) -> None:
+        """These tickets' rows were committed; a key that is not in `rows` any more is forgotten."""
+
+    def closed(self, lane: int) -> None:
+        """The lane is not this worker's any more, or opens again soon; `rows` mean nothing from now on."""
+
+    def adopt(self, rules: Rules) -> None:
+        """Other rules are in force."""
 
 
 class Status(msgspec.Struct):
