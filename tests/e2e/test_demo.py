@@ -34,19 +34,23 @@ def test_the_demo_shows_a_support_lead_the_log_and_ends_with_topic_equal_to_repl
     assert end is not None
     kept = (tmp_path / "demo" / "signals.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(kept) == int(end[1]) > 0
-    assert lines[1].startswith("537 tickets, 3207 events")
+    assert lines[1].startswith("537 tickets, 3208 events")
     assert any(re.match(r"  resolution +L3 +\d+ +\d+ +\d+ +0 +\d+\.\d %", line) for line in lines)
     worst = lines.index("The ten that were latest")
     assert [line.split()[0][:3] for line in lines[worst + 3 : worst + 13]] == ["INC"] * 10
+    total = next(line.split() for line in lines if line.startswith("  all  "))
+    assert [int(number) for number in total[1:]] == [364, 2, 4, 357, 5]  # proposed, completed, late, missed, cancelled
+    assert sum(json.loads(line)["kind"] == "missed" for line in kept) == 357
     assert any(line.startswith("  they say broken") for line in lines)
     assert any(re.match(r"first verdict \d+\.\d s after the start", line) for line in lines)
-    assert "streamed 3207/3207" in done.stderr
+    assert "streamed 3208/3208" in done.stderr
 
     again = demo(tmp_path, "--json")  # in the same folder, from a fresh topic, with the same verdicts
     assert again.returncode == 0, again.stderr[-4000:]
     shown = json.loads(again.stdout)
     assert (shown["signals"], shown["differ"]) == (int(end[1]), 0)
     assert sum(shown["made_sla"].values()) == 537
+    assert sum(pair["proposed"] for pair in shown["handoffs"]) == 364
     ids = {json.loads(line)["id"] for line in kept}
     assert {
         json.loads(line)["id"] for line in (tmp_path / "demo" / "signals.jsonl").read_text("utf-8").splitlines()

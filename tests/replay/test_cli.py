@@ -30,7 +30,8 @@ def test_replay_twice_gives_one_digest():
         done = command("replay", LOG, "--mapping", MAPPING, "--policy", POLICY)
         assert done.returncode == 0
         assert b"signals" in done.stderr
-        assert all(json.loads(line)["kind"] in {"warned", "breached", "retracted"} for line in done.stdout.splitlines())
+        kinds = {json.loads(line)["kind"] for line in done.stdout.splitlines()}
+        assert kinds == {"warned", "breached", "proposed", "missed", "escalated", "cancelled"}
         digests.add(hashlib.sha256(done.stdout).hexdigest())
     assert len(digests) == 1
 
@@ -54,7 +55,7 @@ def test_replay_gives_what_it_can_and_exit_1_where_a_line_is_no_event(tmp_path):
     file.write_text(json.dumps(good | {"severity": "L1"}) + "\nnonsense\n", encoding="utf-8")
     done = command("replay", str(file), "--policy", POLICY, "--until", "2026-05-04T11:00:00Z")
     assert done.returncode == 1
-    assert [json.loads(line)["kind"] for line in done.stdout.splitlines()] == ["warned", "breached"]
+    assert [json.loads(line)["kind"] for line in done.stdout.splitlines()] == ["warned", "breached", "proposed"]
     assert f"{file}:2: not_json" in done.stderr.decode()
     assert "1 records are no events" in done.stderr.decode()
 

@@ -84,7 +84,7 @@ def run(folder: Path, environ: dict[str, str], *, say: Say, as_json: bool = Fals
         except LocalError as error:
             say(str(error))
             return 1
-        crew = Crew(folder, environ, servers.kafka_url, servers.redis_url, EXAMPLE / "policy.yaml")
+        crew = Crew(folder, environ, servers.kafka_url, servers.redis_url, rules_files(EXAMPLE))
         stack.enter_context(crew)
         say("The worker starts; meanwhile the log is mapped and replayed without a broker.")
         script = written(EXAMPLE)
@@ -101,9 +101,14 @@ def run(folder: Path, environ: dict[str, str], *, say: Say, as_json: bool = Fals
         return code
 
 
+def rules_files(example: Path) -> list[Path]:
+    """What is promised, where a ticket is at home, and who is on duty when."""
+    return [example / name for name in ("policy.yaml", "regions.yaml", "rota.yaml")]
+
+
 def written(example: Path) -> Script:
     """Map the log in `example`, put it in its order, and replay it."""
-    rules, how = rulebook.load([example / "policy.yaml"]), mapping.load(example / "mapping.yaml")
+    rules, how = rulebook.load(rules_files(example)), mapping.load(example / "mapping.yaml")
     memory: mapping.Memory = {}
     events: list[Event] = []
     bodies: dict[str, bytes] = {}

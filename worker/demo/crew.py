@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +26,7 @@ class Crew:
     """One worker in event time on the given servers, with its log in `folder/worker.log`; ends with the `with`."""
 
     def __init__(
-        self, folder: Path, environ: dict[str, str], kafka_url: str, redis_url: str | None, policy: Path
+        self, folder: Path, environ: dict[str, str], kafka_url: str, redis_url: str | None, rules: Sequence[Path]
     ) -> None:
         port = _free_port()
         self.page = f"http://127.0.0.1:{port}"
@@ -34,7 +34,7 @@ class Crew:
         self.variables = {
             "KAFKA_URL": kafka_url,
             "SLA_APP_ID": "sla-demo",
-            "SLA_POLICY": str(policy),
+            "SLA_POLICY": ":".join(str(file) for file in rules),
             "SLA_CLOCK": "event",
             "SLA_PARTITIONS": "4",
             "SLA_CREATE_TOPICS": "true",

@@ -23,6 +23,10 @@ from worker.sla.timers import Timer
 
 #: (ticket, metric, arming event): one cycle of one promise
 Promise = tuple[str, str, str]
+#: (from, to): the two offices or teams of a handoff
+Pair = tuple[str, str]
+#: What can become of a handoff, in this order in the summary; a late one stays missed, too.
+OUTCOMES = ("proposed", "completed", "late", "missed", "cancelled")
 
 
 class Late(msgspec.Struct, frozen=True):
@@ -38,7 +42,7 @@ class Late(msgspec.Struct, frozen=True):
 class Figures(msgspec.Struct, frozen=True):
     """Everything the summary shows. `timers`, and each kind of `signals`, count by (metric, severity).
 
-    `agreement` counts (the vendor's verdict, ours) for resolution, True: kept in time.
+    `agreement` counts (the vendor's verdict, ours) for resolution, True: kept in time. `handoffs` counts each of OUTCOMES.
     """
 
     tickets: int
@@ -47,6 +51,7 @@ class Figures(msgspec.Struct, frozen=True):
     signals: dict[str, dict[tuple[str, str], int]]
     worst: tuple[Late, ...]
     agreement: dict[tuple[bool, bool], int]
+    handoffs: dict[Pair, Counter[str]]
     first: int
     last: int
 
@@ -94,7 +99,7 @@ def made_sla(log: Path) -> dict[str, bool]:
 
 
 def figures(
-    events: list[Event], signals: Iterable[dict[str, Any]], latest: dict[Promise, Timer], vendor: dict[str, bool]
+    events: list[Event], signals: list[dict[str, Any]], latest: dict[Promise, Timer], vendor: dict[str, bool]
 ) -> Figures:
     """Count; `signals` are the published values, as the topic or the replay gave them."""
     promised = {
@@ -129,9 +134,25 @@ def figures(
         agreement=dict(
             Counter((theirs, (t, "resolution") not in broken) for t, theirs in vendor.items() if t in resolutions)
         ),
+        handoffs=_handoffs(signals),
         first=min(event.occurred_at for event in events),
         last=max(event.occurred_at for event in events),
     )
+
+
+def _handoffs(signals: Iterable[dict[str, Any]]) -> dict[Pair, Counter[str]]:
+    """By pair, in the order in which they came up; what was taken back does not count."""
+    standing: dict[str, dict[str, Any]] = {}
+    for signal in signals:
+        if "boundary" in signal:
+            standing.pop(signal["retracts"] or "", None)
+            standing[signal["id"]] = signal
+    found: dict[Pair, Counter[str]] = {}
+    for signal in standing.values():
+        outcome = "late" if signal["late_seconds"] is not None else signal["kind"]
+        if outcome in OUTCOMES:
+            found.setdefault((signal["from"], signal["to"]), Counter())[outcome] += 1
+    return found
 
 
 def _cycle(signal: dict[str, Any]) -> tuple[str, str, int]:

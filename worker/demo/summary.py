@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from worker.demo.figures import Figures, day, span
+from worker.demo.figures import OUTCOMES, Figures, day, span
 from worker.settings import Topics
 
 #: the contract's words, as they are said in a support team
@@ -27,6 +27,9 @@ def summary(figures: Figures) -> Iterator[str]:
             for one in figures.worst
         ]
         yield from table([["ticket", "severity", "promise", "was due (UTC)", "kept late by"], *rows])
+    if figures.handoffs:
+        yield ""
+        yield from _handoffs(figures)
     if figures.agreement:
         yield ""
         yield from _agreement(figures)
@@ -51,6 +54,18 @@ def _promises(figures: Figures) -> Iterator[list[str]]:
                 str(taken.get(key, 0)),
                 share,
             ]
+
+
+def _handoffs(figures: Figures) -> Iterator[str]:
+    yield "Critical tickets at the ends of shifts: who proposed to whom, and what came of it"
+    pairs = sorted(figures.handoffs.items(), key=lambda item: (-item[1]["proposed"], item[0]))
+    rows = [
+        [outgoing, incoming, *(str(counts[outcome]) for outcome in OUTCOMES)] for (outgoing, incoming), counts in pairs
+    ]
+    totals = [str(sum(counts[outcome] for counts in figures.handoffs.values())) for outcome in OUTCOMES]
+    yield from table([["from", "to", *OUTCOMES], *rows, ["all", "", *totals]])
+    yield "Offices and shifts are ours, and so is which group belongs to which. Acknowledged is what that desk gave to a group of the"
+    yield "next office. It knew of no handoffs, so most are missed. A late one was missed first, and counts there, too."
 
 
 def _agreement(figures: Figures) -> Iterator[str]:
@@ -89,10 +104,11 @@ def _is_number(lines: list[list[str]], column: int) -> bool:
 def where_next(folder: Path, topics: Topics, page: str) -> Iterator[str]:
     """Where to look after the demo, and how."""
     yield "Where to look next"
-    yield f"  what the topic said      {folder}/signals.jsonl (topic {topics.signals}; bad input would be on {topics.dead})"
-    yield "  the log and its rules    examples/servicenow: mapping.yaml, policy.yaml"
+    yield f"  what the topics said     {folder}/signals.jsonl (topics {topics.signals} and {topics.handoffs}; bad input: {topics.dead})"
+    yield "  the log and its rules    examples/servicenow: mapping.yaml, policy.yaml, regions.yaml, rota.yaml"
     yield "  the same without Kafka   sla-worker replay examples/servicenow/servicenow-incident-log.csv.gz \\"
-    yield "                             --mapping examples/servicenow/mapping.yaml --policy examples/servicenow/policy.yaml"
+    yield "                             --mapping examples/servicenow/mapping.yaml --policy examples/servicenow/policy.yaml \\"
+    yield "                             --policy examples/servicenow/regions.yaml --policy examples/servicenow/rota.yaml"
     yield f"  the worker's own words   {folder}/worker.log"
     yield f"  metrics and topics live  sla-worker demo --keep, then {page.rpartition(':')[0]}:PORT/metrics as it says"
     yield "  a bus of your own        KAFKA_URL=host:port sla-worker run; docs/mapping.md for your helpdesk"
@@ -116,6 +132,10 @@ def as_words(figures: Figures) -> dict[str, Any]:
                 "late_seconds": None if one.late_ms is None else one.late_ms // 1000,
             }
             for one in figures.worst
+        ],
+        "handoffs": [
+            {"from": outgoing, "to": incoming} | {outcome: counts[outcome] for outcome in OUTCOMES}
+            for (outgoing, incoming), counts in figures.handoffs.items()
         ],
         "made_sla": {
             f"{'kept' if theirs else 'broken'}_there_{'kept' if ours else 'broken'}_here": number
