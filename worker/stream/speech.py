@@ -9,6 +9,7 @@ is the same bytes. replay prints these values too, so nothing here may depend on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import orjson
 
@@ -173,6 +174,7 @@ def _spoken(
     return key, bytes(memoryview(orjson.dumps(said))), headers
 
 
+@lru_cache(maxsize=256)
 def _local(zone: str, at: int) -> str:
     """The same instant on the wall of an office: RFC 3339 with its offset, milliseconds where there are any."""
     local = utc_to_wall(zone, at)

@@ -5,6 +5,8 @@ Labels are bounded: never a ticket, a customer or a text. Base units; names begi
 
 from __future__ import annotations
 
+from collections import Counter as tally  # noqa: N813 - Counter is a series here
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from worker.sla.events import HandoffSignal, Signal
@@ -173,11 +175,11 @@ class Metrics:
         self.transactions.inc()
         self.transaction_seconds.observe(seconds)
         self.historic.inc(historic)
-        for signal in signals:
-            self.signals.labels(signal.kind, signal.metric, signal.severity or _NONE).inc()
-        for handoff in handoffs:
-            what = handoff.kind if handoff.late_ms is None else "completed_late"
-            self.handoffs.labels(what, handoff.outgoing, handoff.incoming).inc()
+        for labels, number in tally((s.kind, s.metric, s.severity or _NONE) for s in signals).items():
+            self.signals.labels(*labels).inc(number)
+        told = tally((h.kind if h.late_ms is None else "completed_late", h.outgoing, h.incoming) for h in handoffs)
+        for labels, number in told.items():
+            self.handoffs.labels(*labels).inc(number)
         for late in lateness_ms:
             self.lateness.observe(max(0, late) / 1000)
 
