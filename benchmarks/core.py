@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from worker.rules import mapping, rulebook
 from worker.sla.calendars import Weekly, compiled, week_of
 from worker.sla.events import Event, Message, Opener, Tick
 from worker.sla.policies import ANY_PLAN, Amount, Mark, Policy, Rules, TargetRule
+from worker.sla.rota import Rota
 from worker.sla.rows import pack, unpack
 from worker.sla.tickets import apply
 
@@ -148,6 +150,8 @@ def main() -> None:
         office.due(1_767_225_600_000, 1)
     print(f"\nfive offices compiled for ten years: {time.perf_counter() - began:.2f} s (promised: 1 s)")
 
+    around_the_sun()
+
     examples = Path(__file__).parent.parent / "examples" / "servicenow"
     log = read([examples / "servicenow-incident-log.csv.gz"], mapping.load(examples / "mapping.yaml"))
     events, book = in_time(log.events), rulebook.load([examples / "policy.yaml"])
@@ -159,6 +163,33 @@ def main() -> None:
     took = statistics.median(rounds)
     print(f"replay of the ServiceNow log: {len(events)} events, {said} signals, {len(events) / took:,.0f} events/s")
     italian()
+
+
+def around_the_sun() -> None:
+    """The five offices of the shipped rota: a year of boundaries, and a month as a picture, each from nothing."""
+    roster = rulebook.load([rulebook.SHIPPED_ROTA], whole=False).rota
+    assert roster is not None  # the shipped rota is one
+    years, months, found = [], [], 0
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        found = len(Rota(roster.roster).boundaries(1_767_225_600_000, 1_798_761_600_000))
+        years.append((time.perf_counter() - began) * 1000)
+        began = time.perf_counter()
+        done = subprocess.run(  # a process of its own, as a person waits for it
+            [sys.executable, "-m", "worker", "rota", "show", "--month", "2026-10"],
+            capture_output=True,
+            check=True,
+            cwd=Path(__file__).parent.parent,
+        )
+        months.append((time.perf_counter() - began) * 1000)
+        assert b"2026-10-31" in done.stdout
+    for what, figures, promised in (
+        (f"a year of boundaries for five offices ({found})", years, "200 ms"),
+        ("`rota show` of a month, from the shell", months, "1 s"),
+    ):
+        print(
+            f"{what}: {statistics.median(figures):.0f} ms, spread {max(figures) - min(figures):.0f} (promised: {promised})"
+        )
 
 
 def italian() -> None:

@@ -210,7 +210,7 @@ class Rota:
     def boundaries(self, since: int, until: int) -> list[Boundary]:
         """Every shift's end in [since, until), by instant, then by place in the ring."""
         self._reach(since)
-        self._reach(until)
+        self._reach(until - 1)  # `until` may be the first instant of a year that nobody asks for
         found = [
             (closes, place, opens)
             for place, shifts in enumerate(self._shifts)
