@@ -1,18 +1,26 @@
-"""The shipped log's offices: placed by one rule, which is worked out here from the log again."""
+"""The shipped rotas: the log's offices, placed by one rule that is worked out here again; five offices; three planted gaps."""
 
 from __future__ import annotations
 
 import csv
 import gzip
+import re
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
+from tests.oracles.stories import instant
+from worker import rota_commands
+from worker.cli import main
 from worker.demo import EXAMPLE, rules_files
-from worker.rules import rulebook
+from worker.rules import checking, rulebook
 from worker.rules.faults import Faults, read_yaml
+from worker.sla.calendars import DAY_MS
 from worker.sla.rota import TEAMS, Rota
 
+EXAMPLES = EXAMPLE.parent / "rota"
 RULES = rulebook.load(rules_files(EXAMPLE))
 
 
@@ -61,3 +69,44 @@ def test_a_location_is_at_home_where_most_of_its_incidents_were_opened() -> None
     assert mapping is not None
     homes = {place: RULES.offices[region] for place, region in mapping["tables"]["region"].items()}
     assert homes == most_often(RULES.rota, opened)
+
+
+def oddities(file: str) -> list[tuple[bool, str]]:
+    rota = rulebook.load([EXAMPLES / file], whole=False).rota
+    assert rota is not None
+    return list(rota_commands.oddities(rota, instant("2026-05-04T00:00:00Z"), 8))
+
+
+def test_three_planted_gaps_are_all_named_with_their_instants(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [what for wrong, what in oddities("three-gaps.yaml") if wrong]
+    assert [re.split("; |, and ", what)[0] for what in found] == [
+        "gap: sao-paulo closes at 2026-05-06T20:00Z (Wed 17:00 America/Sao_Paulo), nobody until 2026-05-06T23:00Z",
+        "short overlap: bengaluru and sao-paulo share 30 min before 2026-05-07T11:30Z (Thu 17:00 Asia/Kolkata), the lead is 45 min",
+        "gap: sydney closes at 2026-05-08T07:00Z (Fri 17:00 Australia/Sydney), the next shift opens only then",
+    ]
+    assert main(["check", str(EXAMPLES / "three-gaps.yaml")], {}) == 1
+    said = capsys.readouterr()
+    assert [line.partition(":")[0] for line in said.out.splitlines()] == ["gap", "short overlap", "gap"]
+    assert said.err.endswith("0 faults, and 3 in the hours of the rota\n")
+
+
+def test_the_shipped_example_has_five_offices_with_real_holidays_and_no_fault_of_its_hours() -> None:
+    file = EXAMPLES / "five-offices.yaml"
+    assert checking.faults_of([file]) == []
+    assert [note for note in checking.notes_of([file]) if "void" in note] == []
+    assert [what for wrong, what in oddities("five-offices.yaml") if wrong] == []
+    rota = rulebook.load([file], whole=False).rota
+    assert rota is not None
+    assert rota.ring == ("sydney", "bengaluru", "amsterdam", "sao-paulo", "san-francisco", "weekend", "standard")
+    for office, noon in {
+        "sydney": "2026-01-26T02:00:00Z",  # Australia Day
+        "bengaluru": "2026-01-26T07:00:00Z",  # Republic Day
+        "amsterdam": "2026-04-27T10:00:00Z",  # King's Day
+        "sao-paulo": "2026-04-21T15:00:00Z",  # Tiradentes
+        "san-francisco": "2026-11-26T20:00:00Z",  # Thanksgiving
+    }.items():
+        assert rota.shift(office, instant(noon)) is None, office
+        assert rota.shift(office, instant(noon) - 14 * DAY_MS) is not None, office
+    assert rota.shift("sydney", instant("2026-12-29T02:00:00Z")) is None
+    assert rota.shift("sydney", instant("2026-12-30T02:00:00Z")) is not None
+    assert rota.stand_in("weekend", "acme", instant("2026-12-12T12:00:00Z")) == "premier"

@@ -14,7 +14,11 @@ from ruamel.yaml import YAML
 
 from worker.rules import rulebook
 
-FILES = [*sorted(rulebook.PRESETS.glob("*.yaml")), Path("examples/servicenow/policy.yaml")]
+FILES = [
+    *sorted(rulebook.PRESETS.glob("*.yaml")),
+    *(Path("examples/servicenow") / name for name in ("policy.yaml", "regions.yaml", "rota.yaml")),
+    *sorted(Path("examples/rota").glob("*.yaml")),
+]
 SCHEMAS = {
     file.name.removesuffix(".schema.json"): jsonschema_rs.Draft202012Validator(json.loads(file.read_text()))
     for file in Path("schemas/files").glob("*.schema.json")
