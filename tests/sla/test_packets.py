@@ -70,6 +70,16 @@ def test_any_order_tells_the_same_verdicts_in_the_end(data: st.DataObject, asked
     for said in (straight, mixed):
         ids = [one.signal.id for one in said]
         assert len(set(ids)) == len(ids)
+        # What readers believe in the end: one verdict at each boundary, and a late one only beside a miss.
+        verdicts = standing(said)
+        in_time = [boundary for boundary, _, _, what in verdicts if what in ("completed", "missed")]
+        assert len(set(in_time)) == len(in_time)
+        missed = {boundary for boundary, _, _, what in verdicts if what == "missed"}
+        assert {boundary for boundary, *_, what in verdicts if what.startswith("completed ")} <= missed
+        for signal in (one.signal for one in said):
+            assert isinstance(signal, HandoffSignal)
+            assert signal.boundary - rules.rota.roster.lead_ms <= signal.proposed_at < signal.boundary
+            assert signal.overlap_from <= signal.proposed_at
     if ticket is not None and ticket.book is not None and ticket.book.custody is not None:
         told = ticket.said.handoffs
         assert plan(told, ticket.book.custody, end, 0, -(2**62)) == [] or ticket.book.custody.next_at is not None

@@ -147,6 +147,7 @@ def test_every_ticket_has_one_owner_and_every_crossed_boundary_one_verdict(
     assert len({h.boundary for h in standing}) == len(standing)
     for handoff in custody.handoffs:
         assert handoff.boundary - rota.roster.lead_ms <= handoff.proposed_at < handoff.boundary
+        assert handoff.overlap_from <= handoff.proposed_at
         assert handoff.outgoing != handoff.incoming
         if handoff.state in COMPLETED:
             assert owner_at(custody, rota, handoff.boundary) == handoff.incoming
@@ -169,6 +170,16 @@ def test_every_ticket_has_one_owner_and_every_crossed_boundary_one_verdict(
             if record["occurred_at"] <= shift.closes
         )
         assert idle or any(h.boundary == shift.closes for h in standing), (span, shift)
+
+    # After a miss that nobody took up, the boundary of the office that should have it is crossed like its own.
+    if any({"status", "severity", "merged_into"} & record.keys() for record in history[1:]):
+        return
+    for missed in (h for h in standing if h.state == "lapsed"):
+        late = rota.shift(missed.incoming, missed.boundary)
+        opens = rota.next_opening(missed.outgoing, missed.boundary)
+        assert late is not None
+        if rota.shift(missed.outgoing, missed.boundary) is None and (opens is None or late.closes <= opens):
+            assert late.closes >= end or any(h.boundary == late.closes for h in standing), missed
 
 
 @settings(SOME, max_examples=examples(30))
