@@ -175,8 +175,8 @@ class Metrics:
         self.transactions.inc()
         self.transaction_seconds.observe(seconds)
         self.historic.inc(historic)
-        for labels, number in tally((s.kind, s.metric, s.severity or _NONE) for s in signals).items():
-            self.signals.labels(*labels).inc(number)
+        for which, number in tally((s.kind, s.metric, s.severity or _NONE) for s in signals).items():
+            self.signals.labels(*which).inc(number)
         told = tally((h.kind if h.late_ms is None else "completed_late", h.outgoing, h.incoming) for h in handoffs)
         for labels, number in told.items():
             self.handoffs.labels(*labels).inc(number)
