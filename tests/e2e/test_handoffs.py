@@ -71,6 +71,16 @@ def history(rules: Rules, dice: random.Random) -> list[dict[str, Any]]:
     return [event | {"occurred_at": text(event["occurred_at"])} for event in found]
 
 
+def crossing(rules: Rules, instants: list[int]) -> tuple[int, int]:
+    """A boundary between two events in the middle of the history: (the number of the first, the boundary)."""
+    assert rules.rota is not None
+    middle = len(instants) // 2
+    for number in range(middle, len(instants) - 1):
+        for boundary in rules.rota.boundaries(instants[number], instants[number + 1] - 1):
+            return number, boundary.at
+    raise AssertionError("no boundary is crossed")
+
+
 def test_handoffs_through_kills_are_those_of_the_replay(kafka, tmp_path: Path) -> None:
     bus = Bus(kafka.url, tmp_path)
     bus.policy.write_text(POLICY)
@@ -84,6 +94,9 @@ def test_handoffs_through_kills_are_those_of_the_replay(kafka, tmp_path: Path) -
     timers = {one["id"]: one for one in expected if "metric" in one}
     assert {one["kind"] for one in handoffs.values()} == {"proposed", "completed", "missed", "escalated", "cancelled"}
     assert len(handoffs) > 300
+    dies_after, boundary = crossing(rules, [instant(event["occurred_at"]) for event in events])
+    at_boundary = {key for key, one in handoffs.items() if instant(one["boundary"]["utc"]) == boundary}
+    assert {"completed", "missed"} <= {handoffs[key]["kind"] for key in at_boundary}
 
     more = {"SLA_CLOCK": "event", "SLA_POLICY": f"{bus.policy}:{REGIONS}"}
     settings = Settings.read(
@@ -105,8 +118,14 @@ def test_handoffs_through_kills_are_those_of_the_replay(kafka, tmp_path: Path) -
                 if number % 40 == 0:
                     await feed.watermark(instant(event["occurred_at"]))
                     await feed.flush()
-                if number == len(events) // 2:  # in the middle of a shift's change
+                if number == dies_after:  # the verdicts of a boundary are about to be said
+                    await feed.watermark(boundary + 1)
+                    await feed.flush()
                     one.kill()
+                    said = await read_all(bus.access, bus.handoffs)
+                    had = at_boundary & {json.loads(record.value or b"")["id"] for record in said}
+                    print(f"killed with {len(had)} of the {len(at_boundary)} signals of a boundary on the topic")
+                    assert len(had) < len(at_boundary)
                     one.start()
             await feed.watermark(end)
             await feed.flush()
