@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grafana_foundation_sdk.builders import common as build_common, dashboard as build, prometheus
+from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
@@ -31,7 +31,14 @@ class Places:
 
 
 def framed(
-    uid: str, title: str, description: str, rows: Sequence[Row], places: Places, *, since: str, choices: Sequence[str] = ()
+    uid: str,
+    title: str,
+    description: str,
+    rows: Sequence[Row],
+    places: Places,
+    *,
+    since: str,
+    choices: Sequence[str] = (),
 ) -> str:
     """A dashboard as committed: JSON with sorted keys. `since`: how far it looks back; `choices`: labels of signals to choose from."""
     made = (
@@ -75,7 +82,9 @@ def _variables(places: Places, choices: Sequence[str]) -> list[object]:
         _values("job", "Job", "label_values(sla_rules_info, job)"),
         _values("instance", "Worker", 'label_values(sla_rules_info{job=~"$job"}, instance)'),
     ]
-    found += [_values(name, name.capitalize(), f"label_values(sla_signals_total{{{CHOSEN}}}, {name})") for name in choices]
+    found += [
+        _values(name, name.capitalize(), f"label_values(sla_signals_total{{{CHOSEN}}}, {name})") for name in choices
+    ]
     return [
         *found,
         build.ConstantVariable("board").label("Board").value(places.board),
@@ -100,11 +109,13 @@ def _values(name: str, label: str, query: str) -> build.QueryVariable:
 
 
 def _rules_changed() -> build.AnnotationQuery:
-    return _noted("Rules changed", f"sum by (instance) (increase(sla_rules_reloads_total{{{CHOSEN}}}[$__interval])) > 0", PURPLE)
+    return _noted(
+        "Rules changed", f"sum by (instance) (increase(sla_rules_reloads_total{{{CHOSEN}}}[$__interval])) > 0", PURPLE
+    )
 
 
 def _started() -> build.AnnotationQuery:
-    return _noted("Worker started", f"changes(process_start_time_seconds{{{CHOSEN}}}[$__interval]) > 0", GREY)
+    return _noted("Worker started", f"changes(sla_process_start_time_seconds{{{CHOSEN}}}[$__interval]) > 0", GREY)
 
 
 def _noted(name: str, expr: str, colour: str) -> build.AnnotationQuery:

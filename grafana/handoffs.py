@@ -65,13 +65,19 @@ def _numbers() -> Row:
         "escalated": ("Escalated", "Still nobody 45 minutes after the boundary.", WORRY),
     }
     panels = [
-        number(About(title, words, "short", 4, 4, decimals=0), Query(f"round({_over_range(kind)})", instant=True), steps=steps)
+        number(
+            About(title, words, "short", 4, 4, decimals=0),
+            Query(f"round({_over_range(kind)})", instant=True),
+            steps=steps,
+        )
         for kind, (title, words, steps) in told.items()
     ]
     everything = f"{_over_range('missed')} / ({_over_range('~completed|missed')} > 0)"
     words = "Missed, as a share of all boundaries that were judged (missed or completed in time)."
     panels.append(
-        number(About("Miss ratio", words, "percentunit", 4, 4, decimals=1), Query(everything, instant=True), steps=MISSES)
+        number(
+            About("Miss ratio", words, "percentunit", 4, 4, decimals=1), Query(everything, instant=True), steps=MISSES
+        )
     )
     return "In this range", panels
 
@@ -90,7 +96,7 @@ def _day() -> Row:
             Query(f"sum (increase({selected(SERIES, kind=kind)}[$__interval]))", word, bars=True)
             for kind, (word, _) in VERDICTS.items()
         ),
-        colours={word: colour for word, colour in VERDICTS.values()},
+        colours=dict(VERDICTS.values()),
     )
     by_office = lines(
         About(
@@ -120,17 +126,24 @@ def _pairs() -> Row:
     letters = {f"Value #{chr(ord('A') + place)}": VERDICTS[kind][0].capitalize() for place, kind in enumerate(kinds)}
     ratio = f"Value #{chr(ord('A') + len(kinds))}"
     table = listing(
-        About("By pair of offices", "Each pair that had a proposal in this range, the worst first.", "short", 16, 10, decimals=0),
+        About(
+            "By pair of offices",
+            "Each pair that had a proposal in this range, most misses first.",
+            "short",
+            16,
+            10,
+            decimals=0,
+        ),
         *(Query(_judged_pairs(kind)) for kind in kinds),
         Query(_miss_ratio(PAIR, "$__range")),
         columns={"outgoing": "From", "incoming": "To", **letters, ratio: "Miss ratio"},
         units={"Miss ratio": "percentunit"},
         colours={"Missed": WORRY, "Escalated": WORRY, "Miss ratio": MISSES},
-        sort=("Miss ratio", True),
+        sort=("Missed", True),
     )
     worst = ranking(
-        About("Missed, by pair", "Misses in this range, of the pairs that had a proposal.", "short", 8, 10, decimals=0),
-        Query(_judged_pairs("missed"), "{{outgoing}} to {{incoming}}", instant=True),
+        About("Missed, by pair", "The ten pairs with the most misses in this range.", "short", 8, 10, decimals=0),
+        Query(f"sort_desc(topk(10, {_judged_pairs('missed')}))", "{{outgoing}} to {{incoming}}", instant=True),
         steps=WORRY,
     )
     return "Who hands over to whom", [table, worst]

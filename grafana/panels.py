@@ -89,7 +89,9 @@ class About:
 
 def selected(series: str, **labels: str) -> str:
     """The series of the chosen workers: `selected("sla_signals_total", kind="breached")`; `~a|b` is a pattern."""
-    told = [f'{name}=~"{value[1:]}"' if value.startswith("~") else f'{name}="{value}"' for name, value in labels.items()]
+    told = [
+        f'{name}=~"{value[1:]}"' if value.startswith("~") else f'{name}="{value}"' for name, value in labels.items()
+    ]
     return f"{series}{{{', '.join((CHOSEN, *told))}}}"
 
 
@@ -290,6 +292,7 @@ def listing(
     columns: Mapping[str, str],
     hidden: Sequence[str] = (),
     units: Mapping[str, str] | None = None,
+    decimals: Mapping[str, int] | None = None,
     colours: Mapping[str, Sequence[Threshold]] | None = None,
     sort: tuple[str, bool] | None = None,
 ) -> Panel:
@@ -312,6 +315,8 @@ def listing(
     )
     for heading, unit in (units or {}).items():
         panel = panel.override_by_name(heading, [dashboard.DynamicConfigValue(id_val="unit", value=unit)])
+    for heading, places in (decimals or {}).items():
+        panel = panel.override_by_name(heading, [dashboard.DynamicConfigValue(id_val="decimals", value=places)])
     for heading, steps in (colours or {}).items():
         values = {"mode": "absolute", "steps": [{"value": value, "color": colour} for value, colour in steps]}
         panel = panel.override_by_name(

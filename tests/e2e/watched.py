@@ -51,7 +51,9 @@ TARGETS_S = {"L1": 10, "L2": 20, "L3": 30, "L4": 45}
 class Prometheus:
     """A real Prometheus on a port of its own, with its data in a folder."""
 
-    def __init__(self, program: str, folder: Path, workers: Sequence[WorkerProcess], rules: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, program: str, folder: Path, workers: Sequence[WorkerProcess], rules: Sequence[Path] = ()
+    ) -> None:
         self._folder = folder / "prometheus"
         self._folder.mkdir()
         with socket.socket() as free:
@@ -221,7 +223,9 @@ def main() -> None:
 
     async def run(kafka_url: str) -> None:
         seconds = chosen.minutes * 60
-        async with watched(kafka_url, chosen.folder, program, rate=chosen.rate, sun_seconds=seconds, rules=rules) as world:
+        async with watched(
+            kafka_url, chosen.folder, program, rate=chosen.rate, sun_seconds=seconds, rules=rules
+        ) as world:
             await asyncio.sleep(seconds)
             for dashboard in sorted(Path("grafana/dashboards").glob("*.json")):
                 command = [sys.executable, "-m", "grafana.answers", "--prometheus", world.prometheus.url, "--minutes",
