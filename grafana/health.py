@@ -58,7 +58,7 @@ def _on_time() -> Row:
             Query(f"1 - {_late_share('30d')} / {ALLOWED}", instant=True), steps=((None, RED), (0.2, ORANGE), (0.5, SKY)),
         ),
         number(
-            About("Waiting verdicts", "How long the earliest wake-up has passed and is not served, of the worst worker.", "s", 4, 4, decimals=1),
+            About("Verdicts wait for", "How long the earliest wake-up has passed and is not served, of the worst worker.", "s", 4, 4, decimals=1),
             Query(f"max ({selected('sla_overdue_seconds')})", instant=True), steps=((None, SKY), (1, ORANGE), (30, RED)),
         ),
         number(

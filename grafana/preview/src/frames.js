@@ -25,8 +25,9 @@ const legend = (answer, labels) => {
   return told ? `{${told}}` : 'Value';
 };
 
-function dressed(field, fieldConfig) {
-  const config = structuredClone({ ...fieldConfig.defaults, ...field.config });
+function dressed(field, fieldConfig, place = 0) {
+  field.state = { ...field.state, seriesIndex: place };
+  const config = structuredClone({ color: { mode: 'palette-classic' }, ...fieldConfig.defaults, ...field.config });
   const names = [field.config.displayNameFromDS, field.name].filter(Boolean);
   for (const { matcher, properties } of fieldConfig.overrides ?? []) {
     const hit = matcher.id === 'byName' ? names.includes(matcher.options) : names.some((n) => new RegExp(matcher.options.replace(/^\/|\/$/g, '')).test(n));
@@ -43,6 +44,7 @@ function dressed(field, fieldConfig) {
 
 // A range query: a field of numbers for each series, on one grid of instants, gaps where Prometheus had none.
 export function series(panel, told) {
+  let place = 0;
   return told.flatMap((answer) =>
     answer.result.map((one) => {
       const times = one.values.map(([at]) => at * 1000);
@@ -56,7 +58,7 @@ export function series(panel, told) {
       });
       frame.fields[1].state = { displayName: legend(answer, one.metric) };
       frame.fields[0].display = getDisplayProcessor({ field: frame.fields[0], theme, timeZone });
-      dressed(frame.fields[1], panel.fieldConfig);
+      dressed(frame.fields[1], panel.fieldConfig, place++);
       return frame;
     }),
   );

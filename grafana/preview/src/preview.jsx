@@ -3,6 +3,7 @@
 import { ThemeContext, getFieldDisplayValues, standardFieldConfigEditorRegistry } from '@grafana/data';
 import { BarGauge, BigValue, GlobalStyles, PanelChrome, Table, TimeSeries, VizRepeater } from '@grafana/ui';
 import { createRoot } from 'react-dom/client';
+import 'uplot/dist/uPlot.min.css';
 import { Heatmap } from './heatmap';
 import { instants, rangeOf, series, tabled, theme, timeZone } from './frames';
 
