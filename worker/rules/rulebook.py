@@ -57,6 +57,7 @@ class _Book:
         self.region_calendars: dict[str, Calendar] = {}
         self.hours: dict[str, Weekly] = {}
         self.offices: list[tuple[str, str, Branch]] = []
+        self.official_until: dict[str, int] = {}
         self.rotas: list[Branch] = []
         self.customers: dict[str, Customer] = {}
         self.products: dict[str, bool] = {}
@@ -137,6 +138,7 @@ class _Book:
             regions=self.regions,
             region_calendars=self.region_calendars,
             offices={region: office for region, office, _ in self.offices},
+            official_until=self.official_until,
             rota=rota,
             products=frozenset(self.products),
             pauses=pauses,
@@ -184,6 +186,9 @@ class _Book:
             table.names((*WEEKLY, "aliases", "office", "official_until"))
             hours = weekly(table)
             office = table.text("office")
+            if "holidays" in table.tree:
+                year = table.text("official_until") or ""
+                self.official_until[name] = int(year) if year.isdecimal() else 0
             if office is not None:
                 self.offices.append((name, office, table))
             if hours is not None:

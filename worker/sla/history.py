@@ -22,6 +22,9 @@ from worker.sla.policies import Attributes, Rules, Terms
 from worker.sla.rota import Rota
 from worker.sla.timers import METRICS, Timer, Verb, advance, arm, change, reopen, retarget
 
+#: A promise that was met: its metric, severity, and whether that was in time.
+Kept = tuple[str, str | None, bool]
+
 
 class Book(msgspec.Struct):
     """A ticket as its facts make it. Values inside are frozen; only `step` fills a fresh copy.
@@ -53,6 +56,8 @@ class Book(msgspec.Struct):
     #: for the next handoff's packet: what was written for it (compact JSON), and when the customer was last answered
     briefing: bytes | None = None
     answered_at: int | None = None
+    #: how often a promise was met by these facts: (metric, severity, was it in time) -> times
+    kept: dict[Kept, int] = {}
 
 
 def order(facts: Sequence[Event]) -> list[Event]:
@@ -256,9 +261,19 @@ def _agent_wrote(book: Book, event_id: str, at: int, known: int, metrics: tuple[
 
 def _met(book: Book, by: str, at: int, known: int) -> None:
     """Meet what an answer or an assignment meets; while the ticket is closed, remember it for the reopening."""
-    book.timers = tuple(
-        _answered(timer, at, known) if METRICS[timer.metric].meets == by else timer for timer in book.timers
+    _become(
+        book,
+        tuple(_answered(timer, at, known) if METRICS[timer.metric].meets == by else timer for timer in book.timers),
     )
+
+
+def _become(book: Book, timers: tuple[Timer, ...]) -> None:
+    """The timers in the place of the book's, in the same order; what is met now and was not is counted."""
+    for old, new in zip(book.timers, timers, strict=True):
+        if new.state == "met" and old.state != "met" and new.target is not None:
+            kept = (new.metric, new.terms.severity, new.breach is None)
+            book.kept = {**book.kept, kept: book.kept.get(kept, 0) + 1}
+    book.timers = timers
 
 
 def _answered(timer: Timer, at: int, known: int) -> Timer:
@@ -316,16 +331,22 @@ def _status(book: Book, status: str | None, at: int, known: int, metrics: tuple[
     closes = status in book.terms.resolves
     if closes and was_closed is None:
         book.closed_at = at
-        book.timers = tuple(
-            change(t, "meet" if METRICS[t.metric].meets == "closing" else "cancel", at, known, "closing")
-            for t in book.timers
+        _become(
+            book,
+            tuple(
+                change(t, "meet" if METRICS[t.metric].meets == "closing" else "cancel", at, known, "closing")
+                for t in book.timers
+            ),
         )
         return
     if not closes and was_closed is not None:
         book.closed_at = None
-        book.timers = tuple(
-            reopen(t, was_closed, at, known, book.terms, book.attributes) if t.ended_by == "closing" else t
-            for t in book.timers
+        _become(
+            book,
+            tuple(
+                reopen(t, was_closed, at, known, book.terms, book.attributes) if t.ended_by == "closing" else t
+                for t in book.timers
+            ),
         )
         if book.waiting is not None:
             event_id, book.waiting = book.waiting, None

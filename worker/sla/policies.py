@@ -211,6 +211,8 @@ class Rules(msgspec.Struct, frozen=True):
     forget_ms: int = 30 * 86_400_000
     orphan_ms: int = 7 * 86_400_000
     facts_cap: int = 2000
+    #: region id -> the last year for which its holidays are published, not projected; 0 where its file does not say
+    official_until: dict[str, int] = {}
     remembered: dict[Any, Terms] = {}
 
     def terms(self, attributes: Attributes) -> Terms:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from worker.sla.events import Event, HandoffSignal, Signal, Tick
 from worker.sla.folds import Fold, freeze, thaw
-from worker.sla.history import Book, fold, opened, seen_at, step
+from worker.sla.history import Book, Kept, fold, opened, seen_at, step
 from worker.sla.packets import Told, plan, remember, signal
 from worker.sla.verdicts import Record, Speech, Warned, borne_out, is_closed_case, is_said, warning, was_warned
 
@@ -51,7 +51,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     `ticket` None: forget it. `signals` are of timers, `handoffs` of handoffs. `wake_at` (UTC ms): a tick strictly after it may say something; None: nothing to wait
     for. `counts` names what was ignored or noted, from a closed list. `changed`: the row must be written.
-    `historic`: verdicts recorded but not sent.
+    `historic`: verdicts recorded but not sent. `kept`: promises that were met, each (metric, severity, in time) as often as it
+    came to pass.
     """
 
     ticket: Ticket | None
@@ -61,6 +62,7 @@ class Outcome(msgspec.Struct, frozen=True):
     counts: tuple[str, ...] = ()
     changed: bool = True
     historic: int = 0
+    kept: tuple[Kept, ...] = ()
 
 
 def apply(ticket: Ticket | None, event: Event | Tick, rules: Rules) -> Outcome:
@@ -170,7 +172,15 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
     if book is not None and _is_long(facts, rules):
         learned, folded = _shortened(learned, rules)
         counts = (*counts, *folded)
-    return Outcome(learned, wake_at=_wake(learned, rules), counts=counts)
+    return Outcome(learned, wake_at=_wake(learned, rules), counts=counts, kept=_newly_kept(ticket.book, book))
+
+
+def _newly_kept(before: Book | None, after: Book | None) -> tuple[Kept, ...]:
+    """Promises that are met by what was just learned; late evidence can show that one was met in time after all."""
+    if after is None or not after.kept or (before is not None and before.kept is after.kept):
+        return ()
+    known = {} if before is None else before.kept
+    return tuple(kept for kept, times in after.kept.items() for _ in range(times - known.get(kept, 0)))
 
 
 def _beyond_horizon(ticket: Ticket, event: Event, rules: Rules) -> bool:

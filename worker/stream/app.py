@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from worker.rules.mapping import Mapping
 from worker.settings import Settings
-from worker.sla.calendars import tzdata_digest
+from worker.sla.calendars import tzdata_digest, tzdata_version
 from worker.sla.policies import Rules
 from worker.stream import rights, wire
 from worker.stream.clients import tls
@@ -167,7 +167,7 @@ class _Law:
             self._watcher.reloaded(None)
             return
         log.info("SIGHUP: rules %s, before %s", found.digest, self.rules.digest)
-        self._watcher.reloaded(found.digest)
+        self._watcher.reloaded(found)
         if found.digest != self.rules.digest:
             self.rules = found
             for adopt in self.adopts:
@@ -188,9 +188,9 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
     metrics = Metrics(
         topics=settings.topics.sources,
         reasons=(*REASONS, CORE_ERROR),
-        rules_digest=rules.digest,
+        rules=rules,
         tzdata=tzdata_digest(),
-        ring=() if rules.rota is None else rules.rota.ring,
+        tzdata_version=tzdata_version(),
     )
     law = _Law(rules, read, metrics)
     loop.add_signal_handler(signal.SIGHUP, law.reload)

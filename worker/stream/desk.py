@@ -21,6 +21,7 @@ from worker.sla.rows import RowDamaged, RowFromFuture, pack, unpack
 from worker.sla.tickets import Outcome, Ticket, apply, lighten
 from worker.stream import mapped, position, wire
 from worker.stream.agenda import Agenda
+from worker.stream.counting import Counts
 from worker.stream.dead import DeadLetter, encode_dead
 from worker.stream.opening import Loaded, is_stale
 from worker.stream.outbox import Record
@@ -50,6 +51,7 @@ class Desk:
         self.agenda = Agenda()
         self.position = Position(position.VERSION, {}, 0)
         self.stale: deque[bytes] = deque()
+        self.counts = Counts()
         self._hot: dict[bytes, Ticket] = {}
         self._shown: dict[bytes, bytes] = {}
         self._tzdata = tzdata_digest()
@@ -58,6 +60,7 @@ class Desk:
         """Go on from what was loaded."""
         self.rows, self.agenda, self.position = loaded.rows, loaded.agenda, loaded.position
         self.stale, self._hot, self._shown = deque(loaded.stale), {}, {}
+        self.counts = loaded.counts
 
     def adopt(self, rules: Rules) -> None:
         """Work by other rules, and judge every ticket anew, a few in each flush."""
@@ -175,6 +178,8 @@ class Desk:
     def _keep(self, flush: Flush, key: bytes, outcome: Outcome) -> None:
         for reason in outcome.counts:
             self.shop.watcher.counted(reason)
+        if outcome.kept:
+            self.shop.watcher.kept(outcome.kept)
         flush.historic += outcome.historic
         flush.signals.extend(outcome.signals)
         flush.handoffs.extend(outcome.handoffs)
@@ -185,7 +190,7 @@ class Desk:
             self._hot.pop(key, None)
             if key in self.rows:
                 flush.tickets[key] = outcome
-                del self.rows[key]
+                self.counts.changed(self.rows.pop(key), None)
             return
         self._hot[key] = outcome.ticket
         if len(self._hot) > _HOT:
@@ -208,6 +213,7 @@ class Desk:
         for key, outcome in flush.tickets.items():
             row = self._row(key, outcome)
             if row is not None:
+                self.counts.changed(self.rows.get(key), row)
                 self.rows[key] = row
             rows.append((key, row, []))
             if self.shop.settings.topics.timers:

@@ -116,6 +116,11 @@ class Gate:
             self._next = asyncio.ensure_future(self._after(self._asking))
         return await asyncio.shield(self._next)
 
+    async def ends(self) -> dict[TopicPartition, int]:
+        """Where the owned partitions end, whatever else keeps the gate closed: for whoever watches."""
+        found = await self.ask() if self._client is None else await Gate._ask(self)
+        return found.ends
+
     async def _after(self, running: asyncio.Task[Ends]) -> Ends:
         await asyncio.wait([running])
         self._asking, self._next = self._next, None

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 
 from aiokafka import TopicPartition
@@ -22,7 +23,7 @@ from aiokafka import TopicPartition
 from worker.sla.policies import Rules
 from worker.stream import ledger, position, troubles
 from worker.stream.desk import Desk
-from worker.stream.gate import Passage
+from worker.stream.gate import Passage, is_past
 from worker.stream.opening import Loaded, load
 from worker.stream.outbox import Outbox, Record
 from worker.stream.position import Position
@@ -53,6 +54,7 @@ class Lane:
         self.desk = Desk(shop)
         self.end = 0
         self.gate_closed_since: float | None = None
+        self._committed: Position | None = None
         self.opened = asyncio.Event()
         self._fault: str | None = "opening"
         self._parked = parked
@@ -118,7 +120,7 @@ class Lane:
         if not (self._open and self._settled):
             return None
         desk = self.desk
-        return Loaded(desk.rows, desk.agenda, list(desk.stale), desk.position, self.end)
+        return Loaded(desk.rows, desk.agenda, list(desk.stale), desk.position, self.end, desk.counts)
 
     @property
     def is_open(self) -> bool:
@@ -127,8 +129,21 @@ class Lane:
 
     @property
     def backlog(self) -> int:
-        """Chunks delivered and not committed yet."""
-        return len(self._inbox)
+        """Records delivered and not committed yet."""
+        return sum(len(chunk.records) for chunk in self._inbox)
+
+    def behind(self, ends: Mapping[TopicPartition, int]) -> dict[str, int]:
+        """Topic -> records between what was committed and its end; nothing while neither is known."""
+        at, found = self._committed, {}
+        for topic, part in self.parts.items():
+            if at is not None and part in ends:
+                done = at.of(topic).offset
+                found[topic] = 0 if is_past(ends[part], done, self.shop.readings(part)) else ends[part] - done - 1
+        return found
+
+    def gate_closed_s(self) -> float:
+        """How long the catch-up gate has been closed; 0 when it is not."""
+        return 0.0 if self.gate_closed_since is None else time.monotonic() - self.gate_closed_since
 
     @property
     def stale(self) -> int:
@@ -145,7 +160,7 @@ class Lane:
             return f"lane {self.number}: {self._fault}"
         if any(self.shop.readings(part) is None for part in self.parts.values()):
             return f"lane {self.number}: the consumer has not begun to read its sources"
-        closed = 0.0 if self.gate_closed_since is None else time.monotonic() - self.gate_closed_since
+        closed = self.gate_closed_s()
         if closed > _GATE_CLOSED_S:
             leaderless = set(self.shop.gate.leaderless()) & set(self.parts.values())
             why = "".join(f"; topic {p.topic}, partition {p.partition} has no leader" for p in sorted(leaderless))
@@ -194,6 +209,7 @@ class Lane:
         self._passage.forget()
         self._fault, self.gate_closed_since = None, None
         self._open = self._settled = True
+        self._committed = self.desk.position
         self._said_at = time.monotonic()
         for viewer in self.shop.viewers:
             viewer.opened(self.number, self.desk.rows, self.desk.clock)
@@ -361,12 +377,16 @@ class Lane:
         )
         others = {topic: records for topic, records in every if records}
         self.end = await self._say(rows, others)
+        self._committed = self.desk.position
         self._said_at = time.monotonic()
         now = self.shop.now()
         settle = self.shop.settings.settle
-        late = [now - s.due - settle for s in flush.signals if s.kind == "breached"]
-        late += [now - h.boundary - settle for h in flush.handoffs if h.at == h.boundary and h.kind != "proposed"]
-        late += [now - h.at for h in flush.handoffs if h.kind == "proposed"]
+        late: list[int] = []
+        if self.shop.settings.clock == "wall":
+            # What came to light after its due was not late: nobody could have said it then.
+            late += [now - s.due - settle for s in flush.signals if s.kind == "breached" and s.cause == "elapsed"]
+            late += [now - h.boundary - settle for h in flush.handoffs if h.at == h.boundary and h.kind != "proposed"]
+            late += [now - h.at for h in flush.handoffs if h.kind == "proposed"]
         self.shop.watcher.committed(flush.signals, flush.handoffs, late, flush.historic, time.monotonic() - started)
         if flush.tickets:
             for viewer in self.shop.viewers:

@@ -6,8 +6,10 @@ import asyncio
 import gc
 import logging
 import time
+from collections import Counter
 from typing import Any
 
+from aiokafka import TopicPartition
 from msgspec.structs import replace
 
 from worker.sla.policies import Rules
@@ -15,13 +17,14 @@ from worker.stream.lane import Lane
 from worker.stream.opening import Loaded
 from worker.stream.rekey import Rekeyer
 from worker.stream.shop import Chunk, Shop
-from worker.stream.watching import Status
+from worker.stream.watching import Live, Status
 
 log = logging.getLogger(__name__)
 
 #: Faust waits this long for lanes to open; one that takes longer opens beside it.
 _OPENING_S = 20.0
 _PARKED_S = 600.0
+_ENDS_S = 5.0
 
 
 class Lanes:
@@ -32,6 +35,9 @@ class Lanes:
         self._lanes: dict[int, Lane] = {}
         self._parked: dict[int, tuple[float, Loaded]] = {}
         self._rekeyers: list[Rekeyer] = []
+        self._ends: dict[TopicPartition, int] = {}
+        self._asking: asyncio.Future[None] | None = None
+        self._asked_at = -_ENDS_S
         status.lanes = self.faults
         status.stalled = self.stalled
 
@@ -107,17 +113,43 @@ class Lanes:
     def tell(self) -> None:
         """The state of all lanes, for whoever watches."""
         self._forget_parked()
-        lanes = self._lanes.values()
-        closed = sum(1 for lane in lanes if lane.gate_closed_since is not None)
-        self._shop.watcher.lanes(
-            len(lanes),
-            sum(len(lane.desk.rows) for lane in lanes),
-            sum(lane.backlog for lane in lanes),
-            max((lane.overdue() for lane in lanes), default=0),
-            closed,
-            sum(lane.stale for lane in lanes),
-            sum(not lane.is_open for lane in lanes),
+        self._ask_for_ends()
+        lanes, watcher = self._lanes.values(), self._shop.watcher
+        watcher.lanes(
+            partitions=self._shop.layout.partitions,
+            owned=len(lanes),
+            shut=sum(not lane.is_open for lane in lanes),
+            stalled=len(self.stalled()),
+            tickets=sum(len(lane.desk.rows) for lane in lanes),
+            stale=sum(lane.stale for lane in lanes),
+            backlog=sum(lane.backlog for lane in lanes),
+            overdue_ms=max((lane.overdue() for lane in lanes), default=0),
+            gate_closed=sum(lane.gate_closed_since is not None for lane in lanes),
+            gate_closed_seconds=max((lane.gate_closed_s() for lane in lanes), default=0.0),
         )
+        live, soon, behind = Counter[Live](), Counter[str](), Counter[str]()
+        for lane in lanes:
+            live.update(lane.desk.counts.live())
+            soon.update(lane.desk.counts.soon(lane.desk.clock(), watcher.soon))
+            behind.update(lane.behind(self._ends))
+        dues = [at for lane in lanes if (at := lane.desk.counts.nearest()) is not None]
+        watcher.promises(live, soon, min(dues, default=None))
+        watcher.behind(behind)
+
+    def _ask_for_ends(self) -> None:
+        """Where the sources end, every few seconds, beside everything else: the broker may take its time."""
+        now = time.monotonic()
+        if self._lanes and self._asking is None and now - self._asked_at >= _ENDS_S:
+            self._asked_at = now
+            self._asking = asyncio.ensure_future(self._learn_ends())
+
+    async def _learn_ends(self) -> None:
+        try:
+            self._ends |= await self._shop.gate.ends()
+        except Exception as error:  # noqa: BLE001 - asked again soon
+            log.warning("the ends of the sources are not known (%s: %s)", type(error).__name__, error)
+        finally:
+            self._asking = None
 
     def _forget_parked(self) -> None:
         now = time.monotonic()

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from worker.sla.rows import is_judged_by, version_of, wake_of
 from worker.stream import ledger, position
 from worker.stream.agenda import Agenda
+from worker.stream.counting import Counts
 from worker.stream.position import Position, Reached
 from worker.stream.shop import Shop
 
@@ -43,6 +44,7 @@ class Loaded(msgspec.Struct):
     stale: list[bytes]
     position: Position
     end: int
+    counts: Counts = msgspec.field(default_factory=Counts)
 
 
 async def load(
@@ -95,27 +97,30 @@ async def _whole(shop: Shop, pages: ledger.Pages) -> Loaded | None:
         raise ledger.LedgerGap(f"the changelog holds {len(rows)} tickets and no position: it was cut. {_repair(shop)}")
     wakes: list[tuple[int, bytes]] = []
     stale: list[bytes] = []
+    counts = Counts()
     for number, (key, row) in enumerate(rows.items()):
         at = wake_of(row, key.decode())
         if at is not None:
             wakes.append((at, key))
+        counts.changed(None, row)
         if is_stale(shop, row):
             stale.append(key)
         if number % _BREATH == 0:
             await asyncio.sleep(0)
-    return Loaded(rows, Agenda(wakes), stale, pages.position, pages.end)
+    return Loaded(rows, Agenda(wakes), stale, pages.position, pages.end, counts)
 
 
 def _with_tail(shop: Shop, parked: Loaded, pages: ledger.Pages) -> Loaded:
-    rows, agenda = parked.rows, parked.agenda
+    rows, agenda, counts = parked.rows, parked.agenda, parked.counts
     for key in pages.gone:
-        rows.pop(key, None)
+        counts.changed(rows.pop(key, None), None)
         agenda.put(key, None)
     for key, row in pages.rows.items():
+        counts.changed(rows.get(key), row)
         rows[key] = row
         agenda.put(key, wake_of(row, key.decode()))
     stale = [key for key, row in rows.items() if is_stale(shop, row)]
-    return Loaded(rows, agenda, stale, pages.position or parked.position, pages.end)
+    return Loaded(rows, agenda, stale, pages.position or parked.position, pages.end, counts)
 
 
 async def _first(shop: Shop, parts: dict[str, TopicPartition]) -> Position:

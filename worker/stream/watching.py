@@ -12,7 +12,11 @@ from typing import Protocol
 import msgspec
 
 from worker.sla.events import HandoffSignal, Signal
+from worker.sla.history import Kept
 from worker.sla.policies import Rules
+
+#: Metric, severity and state of a live timer.
+Live = tuple[str, str | None, str]
 
 
 class Watcher(Protocol):
@@ -43,13 +47,39 @@ class Watcher(Protocol):
     def opened(self, seconds: float, rows: int) -> None:
         """A lane read its ledger."""
 
-    def lanes(
-        self, owned: int, tickets: int, backlog: int, overdue_ms: int, gate_closed: int, stale: int, shut: int
-    ) -> None:
-        """The state of all lanes together, now and then; `stale`: tickets that wait to be judged by the rules in force."""
+    def kept(self, promises: Iterable[Kept]) -> None:
+        """Promises were met, each (metric, severity, in time)."""
 
-    def reloaded(self, rules_digest: str | None) -> None:
-        """Rules were asked to be read again: the digest of those in force now, None where they were refused."""
+    @property
+    def soon(self) -> Mapping[str, int]:
+        """How far ahead dues are counted: name -> minutes."""
+
+    def lanes(
+        self,
+        *,
+        partitions: int,
+        owned: int,
+        shut: int,
+        stalled: int,
+        tickets: int,
+        stale: int,
+        backlog: int,
+        overdue_ms: int,
+        gate_closed: int,
+        gate_closed_seconds: float,
+    ) -> None:
+        """The state of all lanes together, once a second. `stale`: tickets that wait to be judged by the rules in force;
+        `backlog`: records delivered and not committed; `gate_closed_seconds`: of the worst lane.
+        """
+
+    def promises(self, live: Mapping[Live, int], soon: Mapping[str, int], nearest_due: int | None) -> None:
+        """How the promises of all lanes stand, once a second; `nearest_due` in UTC ms, to the minute."""
+
+    def behind(self, records: Mapping[str, int]) -> None:
+        """Topic -> records between what was committed and its end, once a second."""
+
+    def reloaded(self, rules: Rules | None) -> None:
+        """Rules were asked to be read again: those in force now, None where they were refused."""
 
 
 class Viewer(Protocol):

@@ -1,165 +1,103 @@
-"""One closed list of series, each with its sentence and unit; every child is there at 0 from the start.
+"""The worker's series, filled: implements the stream's Watcher, and has a call for each of the other views.
 
-Labels are bounded: never a ticket, a customer or a text. Base units; names begin with sla_.
+The list is in series.py. Every child is there at 0 from the start, so that a rate sees the first of its kind. Calls come
+from the lanes' loop and are cheap; gauges of all lanes are set once a second.
+
+Who fills what. The lanes: the Watcher's methods. The board, about once a second while it is configured: `board`, and
+`board_failed` for each write that failed. The pages, about once a second while an Alertmanager is named: `pages`, and
+`page_pushed`, `page_failed` for each batch and peer, `page_withheld` for each verdict that pages nobody.
 """
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+import math
+from collections.abc import Iterable, Mapping
+from itertools import product
 
-from worker.sla.events import HandoffSignal, Signal
-from worker.sla.policies import SEVERITIES
-from worker.sla.timers import METRICS
-
-_KINDS = ("warned", "breached", "retracted")
-_HANDOFFS = ("proposed", "completed", "completed_late", "missed", "escalated", "cancelled")
-_NONE = "none"
-_LATENESS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-
-#: What the core ignores or notes, and what lanes skip.
-COUNTS = (
-    "beyond_horizon",
-    "conflicting_content",
-    "contacts_not_listed",
-    "creation_never_came",
-    "duplicate",
-    "excluded_product",
-    "folded_early",
-    "forgotten",
-    "forgotten_on_request",
-    "ignored",
-    "no_plan",
-    "no_proposal",
-    "no_region",
-    "no_severity",
-    "not_a_named_contact",
-    "not_taken",
-    "not_proposed_office",
-    "policy_does_not_apply",
-    "read_again",
-    "rekeyed",
-    "skipped",
-    "too_late",
-    "unknown_office",
-    "unknown_plan",
-    "unknown_product",
-    "unknown_region",
-    "waits_for_creation",
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
 )
+
+from worker import __version__
+from worker.sla.events import HandoffSignal, Signal
+from worker.sla.history import Kept
+from worker.sla.policies import Rules
+from worker.views.series import COUNTS, NONE, SERIES, SOON, VALUES, Series
 
 
 class Metrics:
-    """The worker's series in a registry of their own; implements the stream's Watcher."""
+    """All series in a registry of their own. `topics`: the sources; `reasons`: of dead letters."""
 
     def __init__(
-        self,
-        *,
-        topics: tuple[str, ...],
-        reasons: tuple[str, ...],
-        rules_digest: str,
-        tzdata: str,
-        ring: tuple[str, ...] = (),
+        self, *, topics: tuple[str, ...], reasons: tuple[str, ...], rules: Rules, tzdata: str, tzdata_version: str
     ) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.events = Counter("sla_events", "Events applied, by source topic.", ["topic"], registry=registry)
-        self.delay = Histogram(
-            "sla_event_delay_seconds",
-            "From when an event occurred to the broker's timestamp.",
-            buckets=_LATENESS,
-            registry=registry,
-        )
-        self.signals = Counter(
-            "sla_signals",
-            "Signals sent, by kind, metric and severity.",
-            ["kind", "metric", "severity"],
-            registry=registry,
-        )
-        self.handoffs = Counter(
-            "sla_handoffs",
-            "Handoff signals sent, by what became of it and the two offices.",
-            ["kind", "outgoing", "incoming"],
-            registry=registry,
-        )
-        self.lateness = Histogram(
-            "sla_lateness_seconds",
-            "From a due or mark (and settle) to the broker's acknowledgement of its signal.",
-            buckets=_LATENESS,
-            registry=registry,
-        )
-        self.historic = Counter(
-            "sla_historic_verdicts", "Verdicts from before the first start: recorded, not sent.", registry=registry
-        )
-        self.noted = Counter("sla_noted", "What the core ignored or noted, by reason.", ["reason"], registry=registry)
-        self.dead_letters = Counter(
-            "sla_dead_letters", "Records sent to the dead-letter topic, by reason.", ["reason"], registry=registry
-        )
-        self.transactions = Counter("sla_transactions", "Transactions committed.", registry=registry)
-        self.transaction_seconds = Histogram(
-            "sla_transaction_seconds", "How long a transaction took.", buckets=_LATENESS, registry=registry
-        )
-        self.failures = Counter(
-            "sla_lane_failures", "Times that a lane had to open again, by kind.", ["kind"], registry=registry
-        )
-        self.recovery = Gauge(
-            "sla_recovery_seconds", "How long the latest lane took to read its ledger.", registry=registry
-        )
-        self.owned = Gauge("sla_owned_partitions", "Partitions that this worker owns.", registry=registry)
-        self.live = Gauge("sla_live_tickets", "Tickets kept on this worker's lanes.", registry=registry)
-        self.backlog = Gauge(
-            "sla_backlog_chunks", "Chunks of records delivered and not applied yet.", registry=registry
-        )
-        self.overdue = Gauge(
-            "sla_overdue_seconds", "How long the earliest wake-up of all lanes has passed.", registry=registry
-        )
-        self.gate = Gauge("sla_gate_closed_lanes", "Lanes whose catch-up gate is closed.", registry=registry)
-        self.shut = Gauge("sla_shut_lanes", "Lanes that are not open; /readyz says why.", registry=registry)
-        self.stale = Gauge(
-            "sla_stale_tickets", "Tickets that wait to be judged by the rules in force.", registry=registry
-        )
-        self.reloads = Counter(
-            "sla_rules_reloads", "Rules read again on SIGHUP, taken or refused.", ["outcome"], registry=registry
-        )
-        for outcome in ("taken", "refused"):
-            self.reloads.labels(outcome)
-        self._tzdata = tzdata
-        self._info = info = Info(
-            "sla_rules", "Digests of the rules and of the timezone database in force.", registry=registry
-        )
-        info.info({"rules": rules_digest, "tzdata": tzdata})
-        for topic in topics:
-            self.events.labels(topic)
-        for kind in _KINDS:
-            for metric in METRICS:
-                for severity in (*SEVERITIES, _NONE):
-                    self.signals.labels(kind, metric, severity)
-        for kind in _HANDOFFS:
-            for outgoing in ring:
-                for incoming in ring:
-                    if outgoing != incoming:
-                        self.handoffs.labels(kind, outgoing, incoming)
-        for reason in COUNTS:
-            self.noted.labels(reason)
-        for reason in reasons:
-            self.dead_letters.labels(reason)
-        for kind in ("fenced", "failed", "shut", "away"):
-            self.failures.labels(kind)
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        ProcessCollector(namespace="sla", registry=self.registry)
+        self._tzdata = {"tzdata": tzdata, "tzdata_version": tzdata_version, "version": __version__}
+        self._values = {**VALUES, "topic": topics, "dead": reasons, "ring": (), "region": ()}
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for series in SERIES:
+            self._make(series)
+        self._rules = Info("sla_rules", _sentence("sla_rules"), registry=self.registry)
+        self._noted = {reason: self._counters["sla_noted"].labels(reason) for reason in COUNTS}
+        self._gauges["sla_nearest_due_timestamp_seconds"].set(math.inf)
+        self._gauges["sla_tzdata_year"].set(int(tzdata_version.partition(".")[0]))
+        self._show_rules(rules)
+
+    def _make(self, series: Series) -> None:
+        name, sentence, labels = series.name, series.sentence, list(series.labels)
+        if series.kind == "histogram":
+            self._histograms[name] = Histogram(name, sentence, buckets=series.buckets, registry=self.registry)
+            return
+        family: Counter | Gauge
+        if series.kind == "counter":
+            family = self._counters[name] = Counter(name, sentence, labels, registry=self.registry)
+        elif series.kind == "gauge":
+            family = self._gauges[name] = Gauge(name, sentence, labels, registry=self.registry)
+        else:
+            return
+        if labels:
+            for values in product(*(self._values[which] for which in series.labels.values())):
+                family.labels(*values)
 
     def page(self) -> bytes:
         """The text exposition of all series."""
         return generate_latest(self.registry)
 
+    @property
+    def soon(self) -> Mapping[str, int]:
+        """How far ahead dues are counted: name -> minutes."""
+        return SOON
+
+    # What the lanes tell
+
     def applied(self, topic: str, events: int, delay_ms: int) -> None:
         """Events applied from a topic, and how long after `occurred_at` the newest reached the broker."""
-        self.events.labels(topic).inc(events)
-        self.delay.observe(max(0, delay_ms) / 1000)
+        self._counters["sla_events"].labels(topic).inc(events)
+        self._histograms["sla_event_delay_seconds"].observe(max(0, delay_ms) / 1000)
 
     def counted(self, reason: str, times: int = 1) -> None:
         """Something was ignored or noted by the core."""
-        self.noted.labels(reason if reason in COUNTS else "ignored").inc(times)
+        (self._noted.get(reason) or self._noted["ignored"]).inc(times)
+
+    def kept(self, promises: Iterable[Kept]) -> None:
+        """Promises were met, each (metric, severity, in time)."""
+        for metric, severity, in_time in promises:
+            self._counters["sla_timers_met"].labels(metric, severity or NONE, "true" if in_time else "false").inc()
 
     def dead(self, reason: str) -> None:
         """A record went to the dead-letter topic."""
-        self.dead_letters.labels(reason).inc()
+        self._counters["sla_dead_letters"].labels(reason).inc()
 
     def committed(
         self,
@@ -170,39 +108,123 @@ class Metrics:
         seconds: float,
     ) -> None:
         """A transaction is on the topics."""
-        self.transactions.inc()
-        self.transaction_seconds.observe(seconds)
-        self.historic.inc(historic)
+        counters = self._counters
+        counters["sla_transactions"].inc()
+        self._histograms["sla_transaction_seconds"].observe(seconds)
+        counters["sla_historic_verdicts"].inc(historic)
         for signal in signals:
-            self.signals.labels(signal.kind, signal.metric, signal.severity or _NONE).inc()
+            counters["sla_signals"].labels(signal.kind, signal.metric, signal.severity or NONE).inc()
+            if signal.retracts is not None:
+                counters["sla_retractions"].labels("timer").inc()
         for handoff in handoffs:
             what = handoff.kind if handoff.late_ms is None else "completed_late"
-            self.handoffs.labels(what, handoff.outgoing, handoff.incoming).inc()
+            counters["sla_handoffs"].labels(what, handoff.outgoing, handoff.incoming).inc()
+            if handoff.retracts is not None:
+                counters["sla_retractions"].labels("handoff").inc()
         for late in lateness_ms:
-            self.lateness.observe(max(0, late) / 1000)
+            self._histograms["sla_lateness_seconds"].observe(max(0, late) / 1000)
 
     def failed(self, kind: str) -> None:
         """A transaction's outcome is unknown; the lane opens again."""
-        self.failures.labels(kind).inc()
+        self._counters["sla_lane_failures"].labels(kind).inc()
 
     def opened(self, seconds: float, rows: int) -> None:  # noqa: ARG002 - the count of rows comes with `lanes`
         """A lane read its ledger."""
-        self.recovery.set(seconds)
+        self._gauges["sla_recovery_seconds"].set(seconds)
 
     def lanes(
-        self, owned: int, tickets: int, backlog: int, overdue_ms: int, gate_closed: int, stale: int, shut: int
+        self,
+        *,
+        partitions: int,
+        owned: int,
+        shut: int,
+        stalled: int,
+        tickets: int,
+        stale: int,
+        backlog: int,
+        overdue_ms: int,
+        gate_closed: int,
+        gate_closed_seconds: float,
     ) -> None:
         """The state of all lanes together."""
-        self.owned.set(owned)
-        self.live.set(tickets)
-        self.backlog.set(backlog)
-        self.overdue.set(overdue_ms / 1000)
-        self.gate.set(gate_closed)
-        self.stale.set(stale)
-        self.shut.set(shut)
+        gauges = self._gauges
+        gauges["sla_partitions"].set(partitions)
+        gauges["sla_owned_partitions"].set(owned)
+        gauges["sla_shut_lanes"].set(shut)
+        gauges["sla_stalled_lanes"].set(stalled)
+        gauges["sla_live_tickets"].set(tickets)
+        gauges["sla_stale_tickets"].set(stale)
+        gauges["sla_backlog_records"].set(backlog)
+        gauges["sla_overdue_seconds"].set(overdue_ms / 1000)
+        gauges["sla_gate_closed_lanes"].set(gate_closed)
+        gauges["sla_gate_closed_seconds"].set(gate_closed_seconds)
 
-    def reloaded(self, rules_digest: str | None) -> None:
+    def promises(
+        self, live: Mapping[tuple[str, str | None, str], int], soon: Mapping[str, int], nearest_due: int | None
+    ) -> None:
+        """How the promises of all lanes stand; `nearest_due` in UTC ms."""
+        of = self._gauges["sla_live_timers"]
+        for metric, severity, state in product(VALUES["metric"], VALUES["severity"], VALUES["state"]):
+            named = None if severity == NONE else severity
+            of.labels(metric, severity, state).set(live.get((metric, named, state), 0))
+        for name in SOON:
+            self._gauges["sla_due_soon_tickets"].labels(name).set(soon.get(name, 0))
+        nearest = math.inf if nearest_due is None else nearest_due / 1000
+        self._gauges["sla_nearest_due_timestamp_seconds"].set(nearest)
+
+    def behind(self, records: Mapping[str, int]) -> None:
+        """Topic -> records between what was committed and its end."""
+        for topic in self._values["topic"]:
+            self._gauges["sla_committed_lag_records"].labels(topic).set(records.get(topic, 0))
+
+    def reloaded(self, rules: Rules | None) -> None:
         """Rules were read again; None: they were refused, and the old ones stay in force."""
-        self.reloads.labels("refused" if rules_digest is None else "taken").inc()
-        if rules_digest is not None:
-            self._info.info({"rules": rules_digest, "tzdata": self._tzdata})
+        self._counters["sla_rules_reloads"].labels("refused" if rules is None else "taken").inc()
+        if rules is not None:
+            self._show_rules(rules)
+
+    def _show_rules(self, rules: Rules) -> None:
+        self._rules.info({"rules": rules.digest, **self._tzdata})
+        ring = () if rules.rota is None else rules.rota.ring
+        for what, outgoing, incoming in product(VALUES["verdict"], ring, ring):
+            if outgoing != incoming:
+                self._counters["sla_handoffs"].labels(what, outgoing, incoming)
+        official = self._gauges["sla_holidays_official_year"]
+        official.clear()
+        for region, year in rules.official_until.items():
+            official.labels(region).set(year)
+
+    # What the board tells
+
+    def board(self, *, up: bool, stale_seconds: float) -> None:
+        """Does Redis take what is written, and how old is the oldest change that it does not have?"""
+        self._gauges["sla_board_up"].set(up)
+        self._gauges["sla_board_stale_seconds"].set(stale_seconds)
+
+    def board_failed(self) -> None:
+        """A write to the board failed."""
+        self._counters["sla_board_failures"].inc()
+
+    # What the pages tell
+
+    def pages(self, live: Mapping[str, int], stale_seconds: float) -> None:
+        """Severity -> pages that fire now, and the age of the oldest that no Alertmanager has taken."""
+        for severity in VALUES["severity"]:
+            self._gauges["sla_alertmanager_live_pages"].labels(severity).set(live.get(severity, 0))
+        self._gauges["sla_alertmanager_stale_seconds"].set(stale_seconds)
+
+    def page_pushed(self) -> None:
+        """An Alertmanager took a batch."""
+        self._counters["sla_alertmanager_pushes"].inc()
+
+    def page_failed(self) -> None:
+        """An Alertmanager did not take a batch."""
+        self._counters["sla_alertmanager_failures"].inc()
+
+    def page_withheld(self, reason: str) -> None:
+        """A verdict pages nobody: `policy_changed` or `severity`."""
+        self._counters["sla_alertmanager_withheld"].labels(reason).inc()
+
+
+def _sentence(name: str) -> str:
+    return next(series.sentence for series in SERIES if series.name == name)
