@@ -9,11 +9,13 @@ from __future__ import annotations
 from grafana.frame import Places, Row, framed
 from grafana.panels import (
     BLUE,
+    GREEN,
     GREY,
     ORANGE,
     PURPLE,
     RED,
     SKY,
+    YELLOW,
     About,
     Query,
     bars,
@@ -28,11 +30,21 @@ SERIES = "sla_handoffs_total"
 #: What became of it -> (its word on the dashboard, its colour).
 VERDICTS = {
     "proposed": ("proposed", SKY),
-    "completed": ("completed in time", BLUE),
-    "completed_late": ("completed late", ORANGE),
+    "completed": ("in time", BLUE),
+    "completed_late": ("late", ORANGE),
     "missed": ("missed", RED),
     "escalated": ("escalated", PURPLE),
     "cancelled": ("cancelled", GREY),
+}
+#: Those of the shipped rota; others get Grafana's own colours.
+OFFICES = {
+    "sydney": YELLOW,
+    "bengaluru": ORANGE,
+    "amsterdam": BLUE,
+    "sao-paulo": GREEN,
+    "san-francisco": PURPLE,
+    "weekend": SKY,
+    "standard": GREY,
 }
 PAIR = "outgoing, incoming"
 WORRY = ((None, SKY), (0.5, ORANGE), (5, RED))
@@ -59,9 +71,9 @@ def _judged_pairs(kind: str) -> str:
 def _numbers() -> Row:
     told = {
         "proposed": ("Proposed", "Handoffs proposed to the next office.", ((None, SKY),)),
-        "completed": ("Completed in time", "Acknowledged at or before the boundary.", ((None, SKY),)),
+        "completed": ("In time", "Acknowledged at or before the boundary.", ((None, SKY),)),
         "missed": ("Missed", "Nobody had acknowledged at the boundary. Both offices were told.", WORRY),
-        "completed_late": ("Completed late", "Taken up after a miss. The miss stands.", ((None, SKY), (0.5, ORANGE))),
+        "completed_late": ("Late", "Taken up after a miss. The miss stands.", ((None, SKY), (0.5, ORANGE))),
         "escalated": ("Escalated", "Still nobody 45 minutes after the boundary.", WORRY),
     }
     panels = [
@@ -83,19 +95,28 @@ def _numbers() -> Row:
 
 
 def _day() -> Row:
-    over_time = bars(
+    def told(*kinds: str) -> list[Query]:
+        return [
+            Query(f"sum (increase({selected(SERIES, kind=kind)}[$__interval]))", VERDICTS[kind][0], bars=True)
+            for kind in kinds
+        ]
+
+    at_boundary = bars(
         About(
-            "Verdicts over the day",
-            "What became of handoffs, when. Shifts end at the same local time every day: look for the hour that turns red.",
+            "At the boundary",
+            "What became of what was proposed, when. Shifts end at the same local time every day: look for the hour that turns red.",
             "short",
-            24,
+            16,
             9,
-            decimals=0,
         ),
-        *(
-            Query(f"sum (increase({selected(SERIES, kind=kind)}[$__interval]))", word, bars=True)
-            for kind, (word, _) in VERDICTS.items()
+        *told("completed", "missed", "cancelled"),
+        colours=dict(VERDICTS.values()),
+    )
+    after = bars(
+        About(
+            "After a miss", "Taken up late, or escalated because still nobody had it 45 minutes later.", "short", 8, 9
         ),
+        *told("completed_late", "escalated"),
         colours=dict(VERDICTS.values()),
     )
     by_office = lines(
@@ -106,6 +127,7 @@ def _day() -> Row:
             decimals=0,
         ),
         Query(_miss_ratio("outgoing", "24h"), "{{outgoing}}"),
+        colours=OFFICES,
         most=1,
     )
     by_taker = lines(
@@ -116,9 +138,10 @@ def _day() -> Row:
             decimals=0,
         ),
         Query(_miss_ratio("incoming", "24h"), "{{incoming}}"),
+        colours=OFFICES,
         most=1,
     )
-    return "Around the sun", [over_time, by_office, by_taker]
+    return "Around the sun", [at_boundary, after, by_office, by_taker]
 
 
 def _pairs() -> Row:
@@ -129,7 +152,7 @@ def _pairs() -> Row:
         About(
             "By pair of offices",
             "Each pair that had a proposal in this range, most misses first.",
-            "short",
+            "locale",
             16,
             10,
             decimals=0,
@@ -142,7 +165,7 @@ def _pairs() -> Row:
         sort=("Missed", True),
     )
     worst = ranking(
-        About("Missed, by pair", "The ten pairs with the most misses in this range.", "short", 8, 10, decimals=0),
+        About("Missed, by pair", "The ten pairs with the most misses in this range.", "locale", 8, 10, decimals=0),
         Query(f"sort_desc(topk(10, {_judged_pairs('missed')}))", "{{outgoing}} to {{incoming}}", instant=True),
         steps=WORRY,
     )

@@ -40,7 +40,8 @@ def _late_share(over: str) -> str:
 
 
 def _quantile(series: str, share: float) -> str:
-    return f"histogram_quantile({share}, sum by (le) (rate({selected(series + '_bucket')}[$__rate_interval])))"
+    """Where nothing happened there is no quantile: `>= 0` leaves the gap out."""
+    return f"histogram_quantile({share}, sum by (le) (rate({selected(series + '_bucket')}[$__rate_interval]))) >= 0"
 
 
 def _each(series: str, how: str = "sum", **labels: str) -> str:
@@ -50,11 +51,11 @@ def _each(series: str, how: str = "sum", **labels: str) -> str:
 def _on_time() -> Row:
     return "Is it on time", [
         number(
-            About("On time", "Verdicts that were on the topic within a second of their due (and settle), in this range. Promised: 99.9 %.", "percentunit", 4, 4, decimals=2, runbook="SlaVerdictsLate", empty="no verdict was due"),
+            About("On time", "Verdicts that were on the topic within a second of their due (and settle), in this range. Promised: 99.9 %.", "percentunit", 4, 4, decimals=2, empty="no verdict was due"),
             Query(f"1 - {_late_share('$__range')}", instant=True), steps=((None, RED), (0.999, SKY)),
         ),
         number(
-            About("Allowance left", "Of the 0.1 % that may be late in 30 days, the share that is left. Below 0 the promise is broken.", "percentunit", 4, 4, decimals=1, runbook="SlaVerdictsLate", empty="no verdict was due"),
+            About("Allowance left", "Of the 0.1 % that may be late in 30 days, the share that is left. Below 0 the promise is broken.", "percentunit", 4, 4, decimals=1, empty="no verdict was due"),
             Query(f"1 - {_late_share('30d')} / {ALLOWED}", instant=True), steps=((None, RED), (0.2, ORANGE), (0.5, SKY)),
         ),
         number(
@@ -62,15 +63,15 @@ def _on_time() -> Row:
             Query(f"max ({selected('sla_overdue_seconds')})", instant=True), steps=((None, SKY), (1, ORANGE), (30, RED)),
         ),
         number(
-            About("Workers", "Workers that Prometheus reaches.", "short", 4, 4, decimals=0),
+            About("Workers", "Workers that Prometheus reaches.", "locale", 4, 4, decimals=0),
             Query(f"sum ({selected('up')})", instant=True), steps=((None, RED), (1, SKY)),
         ),
         number(
-            About("Lanes without owner", "Partitions that no chosen worker owns. Above 0 for longer than a rebalance: their timers do not fire.", "short", 4, 4, decimals=0),
+            About("Lanes without owner", "Partitions that no chosen worker owns. Above 0 for longer than a rebalance: their timers do not fire.", "locale", 4, 4, decimals=0),
             Query(f"max ({selected('sla_partitions')}) - sum ({selected('sla_owned_partitions')})", instant=True), steps=ANY_IS_BAD,
         ),
         number(
-            About("Shut lanes", "Owned, and not open: /readyz names each with its repair.", "short", 4, 4, decimals=0),
+            About("Shut lanes", "Owned, and not open: /readyz names each with its repair.", "locale", 4, 4, decimals=0),
             Query(f"sum ({selected('sla_shut_lanes')})", instant=True), steps=ANY_IS_BAD,
         ),
         cells(
@@ -84,7 +85,7 @@ def _on_time() -> Row:
             colours={"median": BLUE, "95 %": ORANGE, "99 %": RED, "promise": GREY}, dashed=("promise",), log=True, least=None,
         ),
         lines(
-            About("Burn rate", "How many times faster than allowed late verdicts use up the 30 days' allowance: 14.4 is a page, 6 a slower one, 1 is what may be.", "none", 24, 8, decimals=1, runbook="SlaVerdictsLate"),
+            About("Burn rate", "How many times faster than allowed late verdicts use up the 30 days' allowance: 14.4 is a page, 6 a slower one, 1 is what may be.", "none", 24, 8, decimals=1),
             *(Query(f"{_late_share(over)} / {ALLOWED}", f"over {over}") for over in ("5m", "1h", "6h", "3d")),
             colours={"over 5m": SKY, "over 1h": BLUE, "over 6h": ORANGE, "over 3d": RED}, limits=BURNS,
         ),
@@ -94,11 +95,11 @@ def _on_time() -> Row:
 def _keeping_up() -> Row:
     return "Does it keep up", [
         lines(
-            About("Committed lag", "Records between what is committed and the ends of the sources. Growing: more comes in than one set of workers can take.", "short", 8, 8, decimals=0),
+            About("Committed lag", "Records between what is committed and the ends of the sources. Growing: more comes in than one set of workers can take.", "short", 8, 8),
             Query(f"sum by (topic) ({selected('sla_committed_lag_records')})", "{{topic}}"),
         ),
         lines(
-            About("Backlog in memory", "Records delivered to the lanes and not committed yet.", "short", 8, 8, decimals=0),
+            About("Backlog in memory", "Records delivered to the lanes and not committed yet.", "short", 8, 8),
             Query(_each("sla_backlog_records"), INSTANCE),
         ),
         lines(
@@ -106,7 +107,7 @@ def _keeping_up() -> Row:
             Query(_each("sla_overdue_seconds", "max"), INSTANCE),
         ),
         lines(
-            About("Gate closed", "Lanes that have something to say and have not read their sources to the ends yet. Short spikes are its daily work.", "short", 8, 8, decimals=0),
+            About("Gate closed", "Lanes that have something to say and have not read their sources to the ends yet. Short spikes are its daily work.", "short", 8, 8),
             Query(_each("sla_gate_closed_lanes"), INSTANCE),
         ),
         lines(
@@ -125,19 +126,19 @@ def _lanes() -> Row:
     failures = {"failed": ORANGE, "fenced": PURPLE, "away": GREY, "shut": RED}
     return "Lanes", [
         lines(
-            About("Owned partitions", "Who has which share, and how many there are. The sum below the dashed line: lanes without owner.", "short", 8, 8, decimals=0),
+            About("Owned partitions", "Who has which share, and how many there are. The sum below the dashed line: lanes without owner.", "short", 8, 8),
             Query(_each("sla_owned_partitions"), INSTANCE),
             Query(f"max ({selected('sla_partitions')})", "all there are"),
             colours={"all there are": GREY}, dashed=("all there are",),
         ),
         lines(
-            About("Shut or stalled lanes", "Shut: /readyz says why. Stalled: /livez says why, and a restart helps.", "short", 8, 8, decimals=0),
+            About("Shut or stalled lanes", "Shut: /readyz says why. Stalled: /livez says why, and a restart helps.", "short", 8, 8),
             Query(f"sum ({selected('sla_shut_lanes')})", "shut"),
             Query(f"sum ({selected('sla_stalled_lanes')})", "stalled"),
             colours={"shut": ORANGE, "stalled": RED},
         ),
         bars(
-            About("Lane failures", "Times that a lane opened again. Fenced: another worker took it over. Away: no broker. Shut: it can't open. Failed: anything else.", "short", 8, 8, decimals=0),
+            About("Lane failures", "Times that a lane opened again. Fenced: another worker took it over. Away: no broker. Shut: it can't open. Failed: anything else.", "short", 8, 8),
             Query(f"sum by (kind) (increase({selected('sla_lane_failures_total')}[$__interval]))", "{{kind}}", bars=True),
             colours=failures,
         ),
@@ -160,15 +161,15 @@ def _lanes() -> Row:
 def _refused() -> Row:
     return "What was not taken at its word", [
         bars(
-            About("Dead letters", "Records that could not be read, by reason. `sla-worker dead list` shows them, `dead redrive` sends them back.", "short", 12, 8, decimals=0),
+            About("Dead letters", "Records that could not be read, by reason. `sla-worker dead list` shows them, `dead redrive` sends them back.", "short", 12, 8),
             Query(f"sum by (reason) (increase({selected('sla_dead_letters_total')}[$__interval])) > 0", "{{reason}}", bars=True),
         ),
         ranking(
-            About("Noted", "What was ignored or noted in this range, the most frequent. `read_again` and `duplicate` are normal after a rebalance.", "short", 8, 8, decimals=0),
+            About("Noted", "What was ignored or noted in this range, the most frequent. `read_again` and `duplicate` are normal after a rebalance.", "locale", 8, 8, decimals=0),
             Query(f"sort_desc(topk(8, round(sum by (reason) (increase({selected('sla_noted_total')}[$__range])))))", "{{reason}}", instant=True),
         ),
         number(
-            About("Historic verdicts", "Due before the first start: recorded, not sent. SLA_ANNOUNCE_FROM moves the line.", "short", 4, 8, decimals=0),
+            About("Historic verdicts", "Due before the first start: recorded, not sent. SLA_ANNOUNCE_FROM moves the line.", "locale", 4, 8, decimals=0),
             Query(f"sum ({selected('sla_historic_verdicts_total')})", instant=True),
         ),
     ]  # fmt: skip
@@ -177,8 +178,9 @@ def _refused() -> Row:
 def _neighbours() -> Row:
     return "Board and Alertmanager", [
         number(
-            About("Board", "1 while the board's Redis takes what is written. No verdict depends on it.", "none", 4, 8, decimals=0),
+            About("Board", "Whether the board's Redis takes what is written. No verdict depends on it.", "none", 4, 8),
             Query(f"min ({selected('sla_board_up')})", instant=True), steps=((None, ORANGE), (1, SKY)),
+            words={"0": "down, or none", "1": "up"},
         ),
         lines(
             About("Board behind", "Age of the oldest change that the board does not show.", "s", 8, 8),
@@ -190,13 +192,13 @@ def _neighbours() -> Row:
             limits=((None, "transparent"), (60, RED)),
         ),
         bars(
-            About("Writes that failed", "To the board's Redis, and batches that an Alertmanager did not take.", "short", 12, 8, decimals=0),
+            About("Writes that failed", "To the board's Redis, and batches that an Alertmanager did not take.", "short", 12, 8),
             Query(f"sum (increase({selected('sla_board_failures_total')}[$__interval]))", "board", bars=True),
             Query(f"sum (increase({selected('sla_alertmanager_failures_total')}[$__interval]))", "Alertmanager", bars=True),
             colours={"board": ORANGE, "Alertmanager": RED},
         ),
         lines(
-            About("Pages that fire", "Alerts of this worker's tickets that are on now, by severity.", "short", 12, 8, decimals=0),
+            About("Pages that fire", "Alerts of this worker's tickets that are on now, by severity.", "short", 12, 8),
             Query(f"sum by (severity) ({selected('sla_alertmanager_live_pages')})", "{{severity}}"),
             colours={"L1": RED, "L2": ORANGE, "L3": SKY, "L4": BLUE, "none": GREY},
         ),
@@ -206,13 +208,13 @@ def _neighbours() -> Row:
 def _rules() -> Row:
     return "Rules and dates", [
         listing(
-            About("In force", "Each worker's rules and timezone database. They must be the same in all rows: reload the one that differs.", "none", 16, 7, runbook="SlaRulesDiffer"),
+            About("In force", "Each worker's rules and timezone database. They must be the same in all rows: reload the one that differs.", "string", 16, 7),
             Query(selected("sla_rules_info")),
             columns={"instance": "Worker", "version": "Version", "rules": "Rules", "tzdata_version": "tzdata", "tzdata": "tzdata's digest"},
             hidden=("__name__", "job", "Value"),
         ),
         number(
-            About("Different rules", "How many digests of rules are in force at once. One is right.", "short", 4, 7, decimals=0, runbook="SlaRulesDiffer"),
+            About("Different rules", "How many digests of rules are in force at once. One is right.", "locale", 4, 7, decimals=0),
             Query(f"count (count by (rules) ({selected('sla_rules_info')}))", instant=True), steps=((None, SKY), (2, RED)),
         ),
         number(
@@ -224,7 +226,7 @@ def _rules() -> Row:
             Query(f"sort(min by (region) ({selected('sla_holidays_official_year')}))", "{{region}}", instant=True),
         ),
         lines(
-            About("Tickets to judge again", "After new rules: tickets that wait for their turn. Verdicts go first.", "short", 12, 9, decimals=0),
+            About("Tickets to judge again", "After new rules: tickets that wait for their turn. Verdicts go first.", "short", 12, 9),
             Query(_each("sla_stale_tickets"), INSTANCE),
         ),
     ]  # fmt: skip
@@ -241,11 +243,11 @@ def _machine() -> Row:
             Query(_each("sla_process_resident_memory_bytes"), INSTANCE),
         ),
         lines(
-            About("Tickets kept", "Open ones, and closed ones until they are forgotten.", "short", 8, 8, decimals=0),
+            About("Tickets kept", "Open ones, and closed ones until they are forgotten.", "short", 8, 8),
             Query(_each("sla_live_tickets"), INSTANCE),
         ),
         lines(
-            About("Open files", "File descriptors, and how many there may be.", "short", 12, 7, decimals=0),
+            About("Open files", "File descriptors, and how many there may be.", "short", 12, 7),
             Query(_each("sla_process_open_fds"), INSTANCE),
             Query(f"min ({selected('sla_process_max_fds')})", "limit"),
             colours={"limit": GREY}, dashed=("limit",), log=True, least=None,

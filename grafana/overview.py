@@ -72,7 +72,7 @@ def _attainment(over: str, by: str = "") -> str:
 
 
 def _figure(title: str, words: str, expr: str, steps: tuple[tuple[float | None, str], ...] = PLAIN) -> Panel:
-    return number(About(title, words, "short", 4, 4, decimals=0), Query(f"round({expr})", instant=True), steps=steps)
+    return number(About(title, words, "locale", 4, 4, decimals=0), Query(f"round({expr})", instant=True), steps=steps)
 
 
 def _in_range() -> Row:
@@ -111,7 +111,7 @@ def _now() -> Row:
         About(
             "Due soon",
             "Tickets whose next due lies within this time. Each bar includes the ones above it. Of all severities and metrics.",
-            "short", 6, 8, decimals=0,
+            "locale", 6, 8, decimals=0,
         ),
         *(
             Query(f"sum ({selected('sla_due_soon_tickets', within=within)})", f"within {within}", instant=True)
@@ -120,9 +120,7 @@ def _now() -> Row:
         colours={"within 5m": RED, "within 15m": ORANGE, "within 1h": SKY, "within 4h": BLUE},
     )  # fmt: skip
     over_time = lines(
-        About(
-            "Open timers", "Promises that are neither met nor cancelled, by how they stand.", "short", 12, 8, decimals=0
-        ),
+        About("Open timers", "Promises that are neither met nor cancelled, by how they stand.", "short", 12, 8),
         *(Query(live(state), state) for state in STATES),
         colours=STATES,
         stacked=True,
@@ -131,15 +129,15 @@ def _now() -> Row:
         About(
             "Overdue, by severity",
             "Broken and still unanswered: customers who wait now. It should come back to 0 after each rise.",
-            "short", 6, 8, decimals=0,
+            "short", 6, 8,
         ),
         Query(f"sum by (severity) ({_chosen('sla_live_timers', state='overdue')})", "{{severity}}"),
         colours=SEVERITIES,
     )  # fmt: skip
     return "Now", [
-        number(About("Running", "Promises whose clock runs now.", "short", 6, 4, decimals=0), Query(live("running"), instant=True)),
-        number(About("Paused", "Promises that wait, for a customer or for opening hours of the policy's pauses.", "short", 6, 4, decimals=0), Query(live("paused"), instant=True)),
-        number(About("Overdue", "Broken and still unanswered.", "short", 6, 4, decimals=0), Query(live("overdue"), instant=True), steps=ANY_IS_BAD),
+        number(About("Running", "Promises whose clock runs now.", "locale", 6, 4, decimals=0), Query(live("running"), instant=True)),
+        number(About("Paused", "Promises that wait, for a customer or for opening hours of the policy's pauses.", "locale", 6, 4, decimals=0), Query(live("paused"), instant=True)),
+        number(About("Overdue", "Broken and still unanswered.", "locale", 6, 4, decimals=0), Query(live("overdue"), instant=True), steps=ANY_IS_BAD),
         nearest,
         soon, over_time, overdue,
     ]  # fmt: skip
@@ -148,7 +146,7 @@ def _now() -> Row:
 def _over_time() -> Row:
     return "Over time", [
         bars(
-            About("What became of promises", "Kept, broken and warned, in each step of time.", "short", 12, 9, decimals=0),
+            About("What became of promises", "Kept, broken and warned, in each step of time.", "short", 12, 9),
             Query(_kept("$__interval"), "kept", bars=True),
             Query(_said("breached", "$__interval"), "broken", bars=True),
             Query(_said("retracted", "$__interval"), "taken back", bars=True),
@@ -161,14 +159,15 @@ def _over_time() -> Row:
             colours=SEVERITIES,
             least=None,
             most=1,
+            extreme="min",
         ),
         bars(
-            About("Broken, by severity", "Breaches in each step of time, by the severity that applied.", "short", 12, 8, decimals=0),
+            About("Broken, by severity", "Breaches in each step of time, by the severity that applied.", "short", 12, 8),
             Query(_said("breached", "$__interval", "severity"), "{{severity}}", bars=True),
             colours=SEVERITIES,
         ),
         bars(
-            About("Broken, by metric", "Breaches in each step of time, by what was promised.", "short", 12, 8, decimals=0),
+            About("Broken, by metric", "Breaches in each step of time, by what was promised.", "short", 12, 8),
             Query(_said("breached", "$__interval", "metric"), "{{metric}}", bars=True),
             colours=METRICS,
         ),
@@ -191,7 +190,7 @@ def _where() -> Row:
         About(
             "By severity and metric",
             "Where promises were kept and broken in this range. Rows in which nothing happened are left out.",
-            "short", 16, 9, decimals=0,
+            "locale", 16, 9, decimals=0,
         ),
         *(Query(f"round({expr}) and {promised}") for expr in asked.values()),
         Query(f"{_attainment('$__range', by)} and {promised}"),
@@ -206,7 +205,7 @@ def _where() -> Row:
             "Tickets without the promise asked for",
             "Why a ticket has no timer, or a lesser plan: no plan, no severity, excluded product, opener who is no named contact. "
             "Counted with each event that meets it. Not by severity or metric.",
-            "short", 8, 9, decimals=0,
+            "locale", 8, 9, decimals=0,
         ),
         Query(f'sort_desc(round(sum by (reason) (increase({selected("sla_noted_total", reason="~" + WITHOUT)}[$__range]))))', "{{reason}}", instant=True),
         steps=((None, SKY), (0.5, ORANGE)),
@@ -224,7 +223,7 @@ def _events() -> Row:
                 "and taken back; SLA_SETTLE waits for such a bus.",
                 "s", 12, 8,
             ),
-            *(Query(f"histogram_quantile({share}, {bucket})", name) for name, share in (("median", 0.5), ("95 %", 0.95), ("99 %", 0.99))),
+            *(Query(f"histogram_quantile({share}, {bucket}) >= 0", name) for name, share in (("median", 0.5), ("95 %", 0.95), ("99 %", 0.99))),
             colours={"median": BLUE, "95 %": ORANGE, "99 %": RED},
         ),
         lines(

@@ -75,7 +75,7 @@ class Panel(Protocol):
 
 @dataclass(frozen=True)
 class About:
-    """What is the same for each kind of panel: its words, its unit, its size on a grid 24 wide, a page that explains it."""
+    """What is the same for each kind of panel: its words, its unit, its size on a grid 24 wide."""
 
     title: str
     description: str
@@ -83,7 +83,6 @@ class About:
     width: int = 12
     height: int = 8
     decimals: int | None = None
-    runbook: str | None = None
     empty: str = "nothing in this range"
 
 
@@ -102,11 +101,6 @@ def thresholds(steps: Sequence[Threshold]) -> Builder[dashboard.ThresholdsConfig
         .mode(dashboard.ThresholdsMode.ABSOLUTE)
         .steps([dashboard.Threshold(value=value, color=colour) for value, colour in steps])
     )
-
-
-def runbook_url(name: str) -> str:
-    """The page in docs/runbooks, wherever the variable says that they are read."""
-    return f"${{runbooks}}/{name}.md"
 
 
 def link(title: str, url: str, *, tooltip: str = "") -> Builder[dashboard.DashboardLink]:
@@ -149,8 +143,6 @@ def _dressed(panel: Any, about: About, queries: Sequence[Query]) -> Any:
         panel = panel.with_target(query.build(place))
     if about.decimals is not None:
         panel = panel.decimals(about.decimals)
-    if about.runbook is not None:
-        panel = panel.links([link("Runbook", runbook_url(about.runbook))])
     return panel
 
 
@@ -161,18 +153,26 @@ def _coloured(panel: Any, colours: Mapping[str, str]) -> Any:
     return panel
 
 
+def _by_threshold() -> Builder[dashboard.FieldColor]:
+    return build.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS)
+
+
 def _last() -> Builder[common.ReduceDataOptions]:
     return build_common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
 
 
-def number(about: About, query: Query, *, steps: Sequence[Threshold] = ((None, SKY),), graph: bool = False) -> Panel:
-    """One big number, or a few side by side."""
-    mode = common.BigValueGraphMode.AREA if graph else common.BigValueGraphMode.NONE
+def number(
+    about: About, query: Query, *, steps: Sequence[Threshold] = ((None, SKY),), words: Mapping[str, str] | None = None
+) -> Panel:
+    """One big number; `words` stand in place of some values."""
+    told = {value: dashboard.ValueMappingResult(text=text) for value, text in (words or {}).items()}
     panel: Panel = (
         _dressed(stat.Panel(), about, [query])
         .thresholds(thresholds(steps))
+        .color_scheme(_by_threshold())
+        .mappings([dashboard.ValueMap(options=told)] if told else [])
         .color_mode(common.BigValueColorMode.VALUE)
-        .graph_mode(mode)
+        .graph_mode(common.BigValueGraphMode.NONE)
         .justify_mode(common.BigValueJustifyMode.AUTO)
         .text_mode(common.BigValueTextMode.AUTO)
         .reduce_options(_last())
@@ -190,15 +190,18 @@ def lines(
     log: bool = False,
     stacked: bool = False,
     dashed: Sequence[str] = (),
+    extreme: str = "max",
 ) -> Panel:
-    """Something over time. `limits` are drawn as lines; `dashed` names series that are a promise rather than a measurement."""
+    """Something over time. `limits` are drawn as lines; `dashed` names series that are a promise rather than a measurement;
+    `extreme`: what the legend tells beside the latest value.
+    """
     panel = (
         _dressed(timeseries.Panel(), about, queries)
         .line_width(2)
-        .fill_opacity(25 if stacked else 8)
+        .fill_opacity(25 if stacked else 0)
         .show_points(common.VisibilityMode.NEVER)
         .span_nulls(False)
-        .legend(_legend(["lastNotNull", "max"]))
+        .legend(_legend(about, ["lastNotNull", extreme]))
         .tooltip(_tooltip())
     )
     if least is not None:
@@ -238,7 +241,7 @@ def bars(about: About, *queries: Query, colours: Mapping[str, str] | None = None
         .show_points(common.VisibilityMode.NEVER)
         .stacking(build_common.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
         .min(0)
-        .legend(_legend(["sum"]))
+        .legend(_legend(about, ["sum"]))
         .tooltip(_tooltip())
     )
     coloured: Panel = _coloured(panel, colours or {})
@@ -252,6 +255,7 @@ def ranking(
     panel = (
         _dressed(bargauge.Panel(), about, queries)
         .thresholds(thresholds(steps))
+        .color_scheme(_by_threshold())
         .orientation(common.VizOrientation.HORIZONTAL)
         .display_mode(common.BarGaugeDisplayMode.BASIC)
         .value_mode(common.BarGaugeValueMode.TEXT)
@@ -333,13 +337,15 @@ def listing(
     return made
 
 
-def _legend(calcs: list[str]) -> Builder[common.VizLegendOptions]:
+def _legend(about: About, calcs: list[str]) -> Builder[common.VizLegendOptions]:
+    """A table beside a wide panel, one line below a narrow one."""
+    wide = about.width >= 12
     return (
         build_common.VizLegendOptions()
-        .display_mode(common.LegendDisplayMode.TABLE)
-        .placement(common.LegendPlacement.RIGHT)
+        .display_mode(common.LegendDisplayMode.TABLE if wide else common.LegendDisplayMode.LIST)
+        .placement(common.LegendPlacement.RIGHT if wide else common.LegendPlacement.BOTTOM)
         .show_legend(True)
-        .calcs(calcs)
+        .calcs(calcs if wide else calcs[:1])
     )
 
 

@@ -36,7 +36,7 @@ try {
   const data = JSON.stringify({ dashboard, answers, note }).replace(/</g, '\\u003c');
   const script = readFileSync(join(folder, 'preview.js'), 'utf8').replace(/<\/script/g, '<\\/script');
   const style = readFileSync(join(folder, 'preview.css'), 'utf8');
-  const page = `<!doctype html><meta charset="utf-8"><style>${style}</style><body><div id="page"></div><script>window.preview=${data}</script><script type="module">${script}</script>`;
+  const page = `<!doctype html><meta charset="utf-8"><style>${style}</style><body><div id="page"></div><script>Date.now=()=>${answers.to * 1000};window.preview=${data}</script><script type="module">${script}</script>`;
   writeFileSync(join(folder, 'page.html'), page);
   const rows = Math.max(...dashboard.panels.map(({ gridPos }) => gridPos.y + gridPos.h));
   const browser = process.env.CHROMIUM ?? 'chromium';

@@ -120,7 +120,7 @@ async def watched(
     desk.policy.write_text(STEADY_POLICY)
     world.policy.write_text(SUN_POLICY)
     with ExitStack() as stack:
-        steady = stack.enter_context(WorkerProcess(desk, "steady"))
+        steady = stack.enter_context(WorkerProcess(desk, "steady", SLA_POLICY=f"{desk.policy}:{REGIONS}"))
         more = {"SLA_CLOCK": "event", "SLA_POLICY": f"{world.policy}:{REGIONS}"}
         sun = stack.enter_context(WorkerProcess(world, "sun", **more))
         await steady.ready()

@@ -39,6 +39,7 @@ export function Heatmap({ panel, told, timeRange, width, height }) {
   builder.addSeries({ scaleKey: 'y', facets: undefined, show: true, theme, lineWidth: 0, pathBuilder: () => null, showPoints: 'never' });
   builder.addHook('draw', (u) => {
     for (const { at, place, count } of found) {
+      if (at - step < timeRange.from.valueOf()) continue;
       const [left, right] = [u.valToPos(at - step, 'x', true), u.valToPos(at, 'x', true)];
       const [top, bottom] = [u.valToPos(place + 1, 'y', true), u.valToPos(place, 'y', true)];
       u.ctx.fillStyle = colour(count);
