@@ -19,7 +19,7 @@ from grafana.panels import CHOSEN, DATASOURCE, GREY, PURPLE, Panel, link, siblin
 Row = tuple[str, Sequence[Panel]]
 
 BOARD = "http://127.0.0.1:8080/"
-RUNBOOKS = "docs/runbooks"
+RUNBOOKS = "https://sla-worker.invalid/docs/runbooks"  # as in prometheus/prometheus.yml
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ def framed(
     since: str,
     choices: Sequence[str] = (),
 ) -> str:
-    """A dashboard as committed: JSON with sorted keys. `since`: how far it looks back; `choices`: labels of signals to choose from."""
+    """A dashboard as committed: JSON with sorted keys.
+
+    `since`: how far it looks back; `choices`: labels of signals that one can choose from.
+    """
     made = (
         build.Dashboard(title)
         .uid(uid)

@@ -43,7 +43,10 @@ KEPT = ((None, RED), (0.9, ORANGE), (0.95, SKY))
 ANY_IS_BAD = ((None, SKY), (0.5, RED))
 PLAIN = ((None, SKY),)
 #: Reasons for which a ticket has no promise at all, or another one than was asked for.
-WITHOUT = "no_plan|unknown_plan|no_severity|no_region|excluded_product|not_a_named_contact|policy_does_not_apply|creation_never_came"
+WITHOUT = (
+    "no_plan|unknown_plan|no_severity|no_region|excluded_product|not_a_named_contact|policy_does_not_apply"
+    "|creation_never_came"
+)
 
 
 def _chosen(series: str, **labels: str) -> str:
@@ -79,20 +82,33 @@ def _in_range() -> Row:
     attainment = number(
         About(
             "Attainment",
-            "Promises kept, as a share of those kept or broken in this range. A breach that was taken back counts as none.",
-            "percentunit", 4, 4, decimals=1, empty="no promise fell due",
+            "Promises kept, as a share of those kept or broken in this range. A breach that was taken back "
+            "counts as none.",
+            "percentunit",
+            4,
+            4,
+            decimals=1,
+            empty="no promise fell due",
         ),
         Query(_attainment("$__range"), instant=True),
         steps=KEPT,
-    )  # fmt: skip
+    )
     return "In this range", [
         attainment,
         _figure("Kept", "Promises met at or before their due.", _kept("$__range")),
         _figure("Broken", "Breaches, less those that late evidence took back.", _broken("$__range"), ANY_IS_BAD),
         _figure("Warned", "Warnings before a due: one for each mark that was passed.", _said("warned", "$__range")),
-        _figure("Answered late", "Broken promises that were answered after all.", _sum(f"increase({_chosen('sla_timers_met_total', in_time='false')}[$__range])", "")),
-        _figure("Taken back", "Breaches that late evidence overturned. Many: events reach the bus late, see the event delay.", _said("retracted", "$__range")),
-    ]  # fmt: skip
+        _figure(
+            "Answered late",
+            "Broken promises that were answered after all.",
+            _sum(f"increase({_chosen('sla_timers_met_total', in_time='false')}[$__range])", ""),
+        ),
+        _figure(
+            "Taken back",
+            "Breaches that late evidence overturned. Many: events reach the bus late, see the event delay.",
+            _said("retracted", "$__range"),
+        ),
+    ]
 
 
 def _now() -> Row:
@@ -103,22 +119,29 @@ def _now() -> Row:
         About(
             "Nearest due",
             "When the next promise breaks unless somebody acts, to the minute. Of all severities and metrics.",
-            "dateTimeFromNow", 6, 4, empty="nothing is due",
+            "dateTimeFromNow",
+            6,
+            4,
+            empty="nothing is due",
         ),
         Query(f"min({selected('sla_nearest_due_timestamp_seconds')} < +Inf) * 1000", instant=True),
-    )  # fmt: skip
+    )
     soon = ranking(
         About(
             "Due soon",
-            "Tickets whose next due lies within this time. Each bar includes the ones above it. Of all severities and metrics.",
-            "locale", 6, 8, decimals=0,
+            "Tickets whose next due lies within this time. Each bar includes the ones above it. Of all "
+            "severities and metrics.",
+            "locale",
+            6,
+            8,
+            decimals=0,
         ),
         *(
             Query(f"sum ({selected('sla_due_soon_tickets', within=within)})", f"within {within}", instant=True)
             for within in ("5m", "15m", "1h", "4h")
         ),
         colours={"within 5m": RED, "within 15m": ORANGE, "within 1h": SKY, "within 4h": BLUE},
-    )  # fmt: skip
+    )
     over_time = lines(
         About("Open timers", "Promises that are neither met nor cancelled, by how they stand.", "short", 12, 8),
         *(Query(live(state), state) for state in STATES),
@@ -129,18 +152,39 @@ def _now() -> Row:
         About(
             "Overdue, by severity",
             "Broken and still unanswered: customers who wait now. It should come back to 0 after each rise.",
-            "short", 6, 8,
+            "short",
+            6,
+            8,
         ),
         Query(f"sum by (severity) ({_chosen('sla_live_timers', state='overdue')})", "{{severity}}"),
         colours=SEVERITIES,
-    )  # fmt: skip
+    )
     return "Now", [
-        number(About("Running", "Promises whose clock runs now.", "locale", 6, 4, decimals=0), Query(live("running"), instant=True)),
-        number(About("Paused", "Promises that wait, for a customer or for opening hours of the policy's pauses.", "locale", 6, 4, decimals=0), Query(live("paused"), instant=True)),
-        number(About("Overdue", "Broken and still unanswered.", "locale", 6, 4, decimals=0), Query(live("overdue"), instant=True), steps=ANY_IS_BAD),
+        number(
+            About("Running", "Promises whose clock runs now.", "locale", 6, 4, decimals=0),
+            Query(live("running"), instant=True),
+        ),
+        number(
+            About(
+                "Paused",
+                "Promises that wait, for a customer or for opening hours of the policy's pauses.",
+                "locale",
+                6,
+                4,
+                decimals=0,
+            ),
+            Query(live("paused"), instant=True),
+        ),
+        number(
+            About("Overdue", "Broken and still unanswered.", "locale", 6, 4, decimals=0),
+            Query(live("overdue"), instant=True),
+            steps=ANY_IS_BAD,
+        ),
         nearest,
-        soon, over_time, overdue,
-    ]  # fmt: skip
+        soon,
+        over_time,
+        overdue,
+    ]
 
 
 def _over_time() -> Row:
@@ -154,7 +198,14 @@ def _over_time() -> Row:
             colours={"kept": SKY, "broken": RED, "taken back": PURPLE, "warned": ORANGE},
         ),
         lines(
-            About("Attainment by severity", "Share of promises kept, over the hour before each point.", "percentunit", 12, 9, decimals=1),
+            About(
+                "Attainment by severity",
+                "Share of promises kept, over the hour before each point.",
+                "percentunit",
+                12,
+                9,
+                decimals=1,
+            ),
             Query(_attainment("1h", "severity"), "{{severity}}"),
             colours=SEVERITIES,
             least=None,
@@ -162,7 +213,9 @@ def _over_time() -> Row:
             extreme="min",
         ),
         bars(
-            About("Broken, by severity", "Breaches in each step of time, by the severity that applied.", "short", 12, 8),
+            About(
+                "Broken, by severity", "Breaches in each step of time, by the severity that applied.", "short", 12, 8
+            ),
             Query(_said("breached", "$__interval", "severity"), "{{severity}}", bars=True),
             colours=SEVERITIES,
         ),
@@ -171,7 +224,7 @@ def _over_time() -> Row:
             Query(_said("breached", "$__interval", "metric"), "{{metric}}", bars=True),
             colours=METRICS,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _where() -> Row:
@@ -190,26 +243,41 @@ def _where() -> Row:
         About(
             "By severity and metric",
             "Where promises were kept and broken in this range. Rows in which nothing happened are left out.",
-            "locale", 16, 9, decimals=0,
+            "locale",
+            16,
+            9,
+            decimals=0,
         ),
         *(Query(f"round({expr}) and {promised}") for expr in asked.values()),
         Query(f"{_attainment('$__range', by)} and {promised}"),
-        columns={"severity": "Severity", "metric": "Metric", **headings, f"Value #{chr(ord('A') + len(asked))}": "Attainment"},
+        columns={
+            "severity": "Severity",
+            "metric": "Metric",
+            **headings,
+            f"Value #{chr(ord('A') + len(asked))}": "Attainment",
+        },
         units={"Attainment": "percentunit"},
         decimals={"Attainment": 1},
         colours={"Broken": ANY_IS_BAD, "Attainment": KEPT},
         sort=("Broken", True),
-    )  # fmt: skip
+    )
     without = ranking(
         About(
             "Tickets without the promise asked for",
             "Why a ticket has no timer, or a lesser plan: no plan, no severity, excluded product, opener who is no named contact. "
             "Counted with each event that meets it. Not by severity or metric.",
-            "locale", 8, 9, decimals=0,
+            "locale",
+            8,
+            9,
+            decimals=0,
         ),
-        Query(f'sort_desc(round(sum by (reason) (increase({selected("sla_noted_total", reason="~" + WITHOUT)}[$__range]))))', "{{reason}}", instant=True),
+        Query(
+            f"sort_desc(round(sum by (reason) (increase({selected('sla_noted_total', reason='~' + WITHOUT)}[$__range]))))",
+            "{{reason}}",
+            instant=True,
+        ),
         steps=((None, SKY), (0.5, ORANGE)),
-    )  # fmt: skip
+    )
     return "Where", [table, without]
 
 
@@ -221,16 +289,27 @@ def _events() -> Row:
                 "Event delay",
                 "From when something happened in the helpdesk to when the bus had it. Longer than the shortest promise: breaches will be said "
                 "and taken back; SLA_SETTLE waits for such a bus.",
-                "s", 12, 8,
+                "s",
+                12,
+                8,
             ),
-            *(Query(f"histogram_quantile({share}, {bucket}) >= 0", name) for name, share in (("median", 0.5), ("95 %", 0.95), ("99 %", 0.99))),
+            *(
+                Query(f"histogram_quantile({share}, {bucket}) >= 0", name)
+                for name, share in (("median", 0.5), ("95 %", 0.95), ("99 %", 0.99))
+            ),
             colours={"median": BLUE, "95 %": ORANGE, "99 %": RED},
         ),
         lines(
-            About("Events", "What the helpdesk sends, by topic. None while people work: look at the helpdesk's side.", "ops", 12, 8),
+            About(
+                "Events",
+                "What the helpdesk sends, by topic. None while people work: look at the helpdesk's side.",
+                "ops",
+                12,
+                8,
+            ),
             Query(f"sum by (topic) (rate({selected('sla_events_total')}[$__rate_interval]))", "{{topic}}"),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def dashboard(places: Places) -> str:

@@ -75,7 +75,9 @@ class Panel(Protocol):
 
 @dataclass(frozen=True)
 class About:
-    """What is the same for each kind of panel: its words, its unit, its size on a grid 24 wide."""
+    """What is the same for each kind of panel: its words, its unit, its size on a grid 24 wide, and the
+    alert whose runbook it links to.
+    """
 
     title: str
     description: str
@@ -83,6 +85,7 @@ class About:
     width: int = 12
     height: int = 8
     decimals: int | None = None
+    alert: str | None = None
     empty: str = "nothing in this range"
 
 
@@ -143,6 +146,8 @@ def _dressed(panel: Any, about: About, queries: Sequence[Query]) -> Any:
         panel = panel.with_target(query.build(place))
     if about.decimals is not None:
         panel = panel.decimals(about.decimals)
+    if about.alert is not None:
+        panel = panel.links([link("Runbook", f"${{runbooks}}/{about.alert}.md", tooltip=f"What {about.alert} means")])
     return panel
 
 
@@ -192,8 +197,10 @@ def lines(
     dashed: Sequence[str] = (),
     extreme: str = "max",
 ) -> Panel:
-    """Something over time. `limits` are drawn as lines; `dashed` names series that are a promise rather than a measurement;
-    `extreme`: what the legend tells beside the latest value.
+    """Something over time.
+
+    `limits` are drawn as lines; `dashed` names series that are a promise rather than a measurement; `extreme`: what the legend
+    tells beside the latest value.
     """
     panel = (
         _dressed(timeseries.Panel(), about, queries)
@@ -300,7 +307,7 @@ def listing(
     colours: Mapping[str, Sequence[Threshold]] | None = None,
     sort: tuple[str, bool] | None = None,
 ) -> Panel:
-    """A table: queries joined on their labels. `columns`: field -> heading, in this order; `sort`: heading, largest first."""
+    """A table: queries joined on their labels. `columns`: field -> heading, in this order; `sort`: heading, and largest first?"""
     panel = (
         _dressed(table.Panel(), about, [Query(q.expr, q.legend, as_table=True) for q in queries])
         .with_transformation(dashboard.DataTransformerConfig(id_val="merge", options={}))

@@ -219,7 +219,7 @@ def main() -> None:
     if program is None:
         sys.exit("needs prometheus, which is not installed")
     chosen.folder.mkdir(parents=True)
-    rules = sorted(Path("prometheus").glob("*rules*.y*ml"))
+    rules = sorted(Path("prometheus/rules").glob("*.yaml"))
 
     async def run(kafka_url: str) -> None:
         seconds = chosen.minutes * 60
