@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
@@ -79,8 +80,8 @@ def _numbered(made: dashboard.Dashboard) -> dashboard.Dashboard:
     return made
 
 
-def _variables(places: Places, choices: Sequence[str]) -> list[object]:
-    found: list[object] = [
+def _variables(places: Places, choices: Sequence[str]) -> list[Builder[dashboard.VariableModel]]:
+    found: list[Builder[dashboard.VariableModel]] = [
         build.DatasourceVariable("datasource").label("Prometheus").type("prometheus"),
         _values("job", "Job", "label_values(sla_rules_info, job)"),
         _values("instance", "Worker", 'label_values(sla_rules_info{job=~"$job"}, instance)'),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from grafana_foundation_sdk.builders import (
     bargauge,
@@ -37,7 +37,9 @@ DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="$datasource")
 #: What every selector of ours carries.
 CHOSEN = 'job=~"$job", instance=~"$instance"'
 
+#: From this value on (None: from the start) this colour.
 Threshold = tuple[float | None, str]
+Panel = Builder[dashboard.Panel]
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,6 @@ class Query:
         if self.as_table:
             query = query.format(prometheus_model.PromQueryFormat.TABLE)
         return query
-
-
-class Panel(Protocol):
-    """What all kinds of panels of the SDK can do, and we use."""
-
-    def title(self, title: str) -> Any: ...  # noqa: D102
-    def description(self, description: str) -> Any: ...  # noqa: D102
-    def unit(self, unit: str) -> Any: ...  # noqa: D102
-    def build(self) -> dashboard.Panel: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
