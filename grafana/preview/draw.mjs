@@ -45,9 +45,9 @@ try {
     `--user-data-dir=${join(folder, 'profile')}`, `--window-size=1600,${110 + rows * 38}`, '--virtual-time-budget=8000',
     `--screenshot=${resolve(picture)}`, `file://${join(folder, 'page.html')}`,
   ], { encoding: 'utf8', timeout: 120_000 });
-  const said = run.stderr.split('\n').filter((line) => line.includes('CONSOLE'));
-  console.log(said.join('\n'));
-  if (run.status !== 0) process.exitCode = 1;
+  const said = run.stderr.split('\n').filter((line) => line.includes('CONSOLE') && /Uncaught|Error|error/.test(line));
+  said.forEach((line) => console.error(line));
+  if (run.status !== 0 || said.length > 0) process.exitCode = 1;
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

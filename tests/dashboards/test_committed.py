@@ -76,6 +76,7 @@ def test_every_query_parses_and_asks_only_the_chosen_workers(dashboard: dict[str
                 assert f"{name}{{{chosen}" in target["expr"], target["expr"]
     for note in dashboard["annotations"]["list"]:
         promql_parser.parse(filled(note["expr"], {"job": ".*", "instance": ".*"}, DAY, 60))
+        assert set(NAMES.findall(note["expr"])) <= shown_by_the_code()
 
 
 def shown_by_the_code() -> set[str]:

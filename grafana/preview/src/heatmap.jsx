@@ -36,7 +36,7 @@ export function Heatmap({ panel, told, timeRange, width, height }) {
     formatValue: (place) => (bounds[place - 1] === Infinity ? '∞' : formattedValueToString(format(bounds[place - 1], 3)).replace(/(\.\d*?)0+(?=\D|$)/, '$1').replace(/\.(?=\D|$)/, '')),
     size: 60,
   });
-  builder.addSeries({ scaleKey: 'y', facets: undefined, show: true, theme, lineWidth: 0, pathBuilder: () => null, showPoints: 'never' });
+  builder.addSeries({ scaleKey: 'y', show: true, theme, lineWidth: 0, pathBuilder: () => null, showPoints: 'never' });
   builder.addHook('draw', (u) => {
     for (const { at, place, count } of found) {
       if (at - step < timeRange.from.valueOf()) continue;

@@ -51,7 +51,6 @@ const DRAW = {
   },
   table: ({ panel, frame, width, height }) => <Table data={frame} width={width} height={height} initialSortBy={panel.options.sortBy} columnMinWidth={60} timeRange={timeRange} cellHeight="sm" />,
   heatmap: (props) => <Heatmap {...props} timeRange={timeRange} />,
-  text: ({ panel }) => <div>{panel.options.content}</div>,
 };
 
 function Panel({ panel, frame }) {
