@@ -118,8 +118,8 @@ def _now() -> Row:
     nearest = number(
         About(
             "Nearest due",
-            "When the next promise breaks unless somebody acts, to the minute. Of all severities and metrics.",
-            "dateTimeFromNow",
+            "The minute in which the next promise breaks unless somebody acts. Of all severities and metrics.",
+            "time:ddd HH:mm",
             6,
             4,
             empty="nothing is due",
@@ -272,7 +272,7 @@ def _where() -> Row:
             decimals=0,
         ),
         Query(
-            f"sort_desc(round(sum by (reason) (increase({selected('sla_noted_total', reason='~' + WITHOUT)}[$__range]))))",
+            f"sort_desc(round(sum by (reason) (increase({selected('sla_noted_total', reason='~' + WITHOUT)}[$__range]))) > 0)",
             "{{reason}}",
             instant=True,
         ),

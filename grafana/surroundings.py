@@ -60,7 +60,7 @@ def _refused() -> Row:
                 decimals=0,
             ),
             Query(
-                f"sort_desc(topk(8, round(sum by (reason) (increase({selected('sla_noted_total')}[$__range])))))",
+                f"sort_desc(topk(8, round(sum by (reason) (increase({selected('sla_noted_total')}[$__range]))) > 0))",
                 "{{reason}}",
                 instant=True,
             ),
@@ -180,7 +180,7 @@ def _rules() -> Row:
             ),
             Query(f"min ({selected('sla_tzdata_year')})", instant=True),
         ),
-        ranking(
+        number(
             About(
                 "Holidays are official until",
                 "The last year whose holidays were published; later ones are projected. 0: its file does not say.",
@@ -190,7 +190,7 @@ def _rules() -> Row:
                 decimals=0,
                 alert="SlaHolidaysOutOfDate",
             ),
-            Query(f"sort(min by (region) ({selected('sla_holidays_official_year')}))", "{{region}}", instant=True),
+            Query(f"min by (region) ({selected('sla_holidays_official_year')})", "{{region}}", instant=True),
         ),
         lines(
             About(
