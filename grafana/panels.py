@@ -260,6 +260,11 @@ def ranking(
         .display_mode(common.BarGaugeDisplayMode.BASIC)
         .value_mode(common.BarGaugeValueMode.TEXT)
         .show_unfilled(True)
+        # One bar alone would fill the panel, and cut its own name
+        .sizing(common.BarGaugeSizing.MANUAL)
+        .min_viz_height(20)
+        .max_viz_height(36)
+        .text(build_common.VizTextDisplayOptions().title_size(14).value_size(18))
         .min(0)
         .reduce_options(_last())
     )

@@ -38,13 +38,13 @@ const DRAW = {
     const values = reduced(panel, told);
     return (
       <VizRepeater
-        source={values} width={width} height={height} orientation="horizontal" itemSpacing={8} minVizHeight={panel.options.minVizHeight} getValues={() => values} renderCounter={0}
+        source={values} width={width} height={height} orientation="horizontal" itemSpacing={8} minVizHeight={panel.options.minVizHeight} maxVizHeight={panel.options.maxVizHeight} getValues={() => values} renderCounter={0}
         getAlignmentFactors={(all) => ({
           title: all.map((one) => one.display.title ?? '').reduce((a, b) => (b.length > a.length ? b : a), ''),
           text: all.map((one) => one.display.text).reduce((a, b) => (b.length > a.length ? b : a), ''),
         })}
         renderValue={({ value, width: w, height: h, alignmentFactors }) => (
-          <BarGauge value={value.display} field={value.field} display={value.view?.getFieldDisplayProcessor(value.colIndex)} alignmentFactors={alignmentFactors} orientation="horizontal" displayMode={panel.options.displayMode} valueDisplayMode={panel.options.valueMode} showUnfilled={panel.options.showUnfilled} theme={theme} width={w} height={h} itemSpacing={8} lcdCellWidth={8} />
+          <BarGauge value={value.display} field={value.field} display={value.view?.getFieldDisplayProcessor(value.colIndex)} alignmentFactors={alignmentFactors} orientation="horizontal" displayMode={panel.options.displayMode} valueDisplayMode={panel.options.valueMode} showUnfilled={panel.options.showUnfilled} text={panel.options.text} theme={theme} width={w} height={h} itemSpacing={8} lcdCellWidth={8} />
         )}
       />
     );
