@@ -264,7 +264,7 @@ def ranking(
         .sizing(common.BarGaugeSizing.MANUAL)
         .min_viz_height(20)
         .max_viz_height(36)
-        .text(build_common.VizTextDisplayOptions().title_size(14).value_size(18))
+        .text(build_common.VizTextDisplayOptions().title_size(12).value_size(18))
         .min(0)
         .reduce_options(_last())
     )
