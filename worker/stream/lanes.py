@@ -116,6 +116,7 @@ class Lanes:
         self._ask_for_ends()
         lanes, watcher = self._lanes.values(), self._shop.watcher
         watcher.lanes(
+            ready=not self._status.not_ready(),
             partitions=self._shop.layout.partitions,
             owned=len(lanes),
             shut=sum(not lane.is_open for lane in lanes),

@@ -57,6 +57,7 @@ class Watcher(Protocol):
     def lanes(
         self,
         *,
+        ready: bool,
         partitions: int,
         owned: int,
         shut: int,

@@ -135,6 +135,7 @@ class Metrics:
     def lanes(
         self,
         *,
+        ready: bool,
         partitions: int,
         owned: int,
         shut: int,
@@ -148,6 +149,7 @@ class Metrics:
     ) -> None:
         """The state of all lanes together."""
         gauges = self._gauges
+        gauges["sla_ready"].set(ready)
         gauges["sla_partitions"].set(partitions)
         gauges["sla_owned_partitions"].set(owned)
         gauges["sla_shut_lanes"].set(shut)

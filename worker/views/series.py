@@ -164,6 +164,7 @@ SERIES: tuple[Series, ...] = (
     Series("sla_stale_tickets", "gauge", "Tickets that wait to be judged by the rules in force.", "tickets"),
     Series("sla_overdue_seconds", "gauge", "How long the earliest wake-up of all lanes has passed and is not served.", "seconds"),
     # Lanes
+    Series("sla_ready", "gauge", "1 while /readyz answers 200.", "0 or 1"),
     Series("sla_partitions", "gauge", "Partitions of each source: how many lanes all workers have together.", "partitions"),
     Series("sla_owned_partitions", "gauge", "Partitions that this worker owns.", "partitions"),
     Series("sla_shut_lanes", "gauge", "Lanes that are not open; /readyz says why.", "lanes"),
