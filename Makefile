@@ -12,11 +12,11 @@ LINTERS := $(LINT)/.stamp-lint
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint bench lock clean
+.PHONY: help setup demo run test lint bench dashboards lock clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.stamp-venv:
 	@echo "==> environment in $(VENV)"
@@ -62,6 +62,9 @@ test: lint ## lint, then every test; the embedded broker is started where one is
 bench: $(TOOLS) ## figures of this machine, as ratios to their peers
 	@for f in $(wildcard benchmarks/*.py); do echo "==> $$f"; $(BIN)/python "$$f" || exit 1; done
 
+dashboards: $(TOOLS) ## write grafana/dashboards/*.json anew; ARGS="--board URL --runbooks URL --to FOLDER"
+	@$(BIN)/python -m grafana $(ARGS)
+
 # For maintainers: needs `uv`. The result names no registry, so that it serves behind any mirror.
 UV   ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
@@ -75,5 +78,5 @@ lock: ## write requirements/*.lock anew from pyproject.toml
 
 clean: ## remove the environment, caches, and the embedded broker's data
 	@echo "==> removing $(VENV), .local, caches"
-	@rm -rf $(VENV) $(LINT) .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .ci/asyncapi/node_modules
+	@rm -rf $(VENV) $(LINT) grafana/preview/node_modules .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .ci/asyncapi/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
