@@ -121,6 +121,15 @@ class Metrics:
         )
         for outcome in ("taken", "refused"):
             self.reloads.labels(outcome)
+        self.pages = Gauge("sla_alertmanager_pages", "Pages that fire on this worker's lanes.", registry=registry)
+        self.pushed = Counter(
+            "sla_alertmanager_alerts",
+            "Alerts taken by an Alertmanager, repeats and resolved ones included.",
+            registry=registry,
+        )
+        self.push_failures = Counter(
+            "sla_alertmanager_failures", "Requests that an Alertmanager did not answer or refused.", registry=registry
+        )
         self._tzdata = tzdata
         self._info = info = Info(
             "sla_rules", "Digests of the rules and of the timezone database in force.", registry=registry
@@ -206,3 +215,15 @@ class Metrics:
         self.reloads.labels("refused" if rules_digest is None else "taken").inc()
         if rules_digest is not None:
             self._info.info({"rules": rules_digest, "tzdata": self._tzdata})
+
+    def pages_live(self, count: int) -> None:
+        """So many pages fire now."""
+        self.pages.set(count)
+
+    def pages_pushed(self, count: int) -> None:
+        """An Alertmanager took so many alerts."""
+        self.pushed.inc(count)
+
+    def pages_failed(self) -> None:
+        """An Alertmanager did not answer, or refused a request."""
+        self.push_failures.inc()
