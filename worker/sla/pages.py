@@ -69,10 +69,9 @@ def _of_timers(ticket: Ticket, book: Book, rules: Rules, at: int, warned: frozen
         if timer.state not in ("running", "paused"):
             continue
         said = _standing(ticket.said, timer)
-        if said is not None and (timer.terms.pages_policy_changes or not said.policy_changed):
-            since = _came_to_light(ticket.said, said, timer)
-            if at < since + DAY_MS:
-                yield _page("breach", ticket, book, timer, rules, at, since, said.due)
+        quiet = said is None or (said.policy_changed and not timer.terms.pages_policy_changes)
+        if said is not None and not quiet and at < said.since + DAY_MS:
+            yield _page("breach", ticket, book, timer, rules, at, said.since, said.due)
         if timer.terms.severity in warned:
             marks = [w for w in ticket.said.warned if w.owed is None and not w.historic]
             marks = [w for w in marks if w.armed_by == timer.armed_by and w.metric == timer.metric]
@@ -87,15 +86,6 @@ def _standing(said: Record, timer: Timer) -> Breached | None:
         if one.standing and not one.historic and one.metric == timer.metric and one.armed_by == timer.armed_by:
             return one
     return None
-
-
-def _came_to_light(said: Record, breach: Breached, timer: Timer) -> int:
-    """The due; where it was past already when a fact or other rules made it one, the instant of that."""
-    if breach.policy_changed:
-        return max(breach.due, said.rejudged_at or breach.due)
-    if timer.breach is not None and timer.breach.cause != "elapsed":
-        return max(breach.due, timer.revealed)
-    return breach.due
 
 
 def _page(

@@ -66,28 +66,20 @@ class _Row(msgspec.Struct, array_like=True):
 _decode = msgspec.msgpack.Decoder(_Row).decode
 
 
-#: An empty array and an absent value, in msgpack.
-_NOTHING, _NIL = b"\x90", b"\xc0"
-
-
 class _Said(msgspec.Struct, array_like=True, gc=False):
-    """A row of which only what was said is looked at; the rest is skipped over."""
+    """A row of which only what was said is decoded; the rest is skipped over."""
 
-    rules_digest: msgspec.Raw
+    rules_digest: str
     facts: msgspec.Raw
-    warned: msgspec.Raw
-    breached: msgspec.Raw
-    fold: msgspec.Raw = msgspec.Raw(_NIL)
+    warned: tuple[Warned, ...]
+    breached: tuple[Breached, ...]
+    fold: msgspec.Raw = msgspec.Raw()
     rejudged_at: int | None = None
-    finished: msgspec.Raw = msgspec.Raw(_NOTHING)
-    handoffs: msgspec.Raw = msgspec.Raw(_NOTHING)
+    finished: msgspec.Raw = msgspec.Raw()
+    handoffs: tuple[Told, ...] = ()
 
 
 _decode_said = msgspec.msgpack.Decoder(_Said).decode
-_decode_warned = msgspec.msgpack.Decoder(tuple[Warned, ...]).decode
-_decode_breached = msgspec.msgpack.Decoder(tuple[Breached, ...]).decode
-_decode_told = msgspec.msgpack.Decoder(tuple[Told, ...]).decode
-_decode_times = msgspec.msgpack.Decoder(list[tuple[int, msgspec.Raw, int, int, msgspec.Raw, msgspec.Raw]]).decode
 
 
 class RowFromFuture(Exception):
@@ -133,24 +125,16 @@ def may_concern(data: bytes, since: int) -> bool:
     looks through a million rows for the few to look at. A damaged row is none.
     """
     try:
-        said = _decode_said(memoryview(data)[_HEADER.size :])
-        warned, breached, told = bytes(said.warned), bytes(said.breached), bytes(said.handoffs)
-        if told != _NOTHING and any(
-            o.kind == "missed" and o.standing and o.boundary >= since for o in _decode_told(told)
-        ):
-            return True
-        if breached != _NOTHING:
-            standing = [one for one in _decode_breached(breached) if one.standing and not one.historic]
-            if any(one.due >= since or (one.policy_changed and (said.rejudged_at or 0) >= since) for one in standing):
-                return True
-            if standing and (
-                bytes(said.fold) != _NIL
-                or any(at + later >= since for _, _, at, later, _, _ in _decode_times(said.facts))
-            ):
-                return True
-        return warned != _NOTHING and any(w.owed is None and w.at >= since for w in _decode_warned(warned))
+        said = _decode_said(data[_HEADER.size :])
     except msgspec.MsgspecError:
         return False
+    if not (said.warned or said.breached or said.handoffs):
+        return False
+    return (
+        any(one.standing and not one.historic and one.since >= since for one in said.breached)
+        or any(one.owed is None and not one.historic and one.at >= since for one in said.warned)
+        or any(one.kind == "missed" and one.standing and one.boundary >= since for one in said.handoffs)
+    )
 
 
 def version_of(data: bytes) -> int:

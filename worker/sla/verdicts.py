@@ -50,6 +50,13 @@ class Breached(msgspec.Struct, frozen=True, array_like=True):
     kept: bool = False
     #: said because other rules came into force: whether it is paged is the policy's choice
     policy_changed: bool = False
+    #: when it came to light that the due was past, where that was later (UTC ms)
+    known_at: int = 0
+
+    @property
+    def since(self) -> int:
+        """From when on there was something to be said (UTC ms)."""
+        return max(self.due, self.known_at)
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -127,8 +134,9 @@ class Speech:
             return
         if is_closed_case(self.record, timer):
             return
+        known_at = 0 if moment.cause == "elapsed" else timer.revealed
         if self.record.rejudged_at is not None and moment.due < self.record.rejudged_at:
-            moment = replace(moment, cause="policy_changed")
+            moment, known_at = replace(moment, cause="policy_changed"), self.record.rejudged_at
         again = self._retracted((timer.metric, timer.armed_by, moment.due))
         said = _signal("breached", self.ticket_id, self.book, timer, moment, again, self.rota)
         self.breached.append(
@@ -140,6 +148,7 @@ class Speech:
                 said.id,
                 historic=not self._send(said, moment.due),
                 policy_changed=moment.cause == "policy_changed",
+                known_at=known_at,
             )
         )
 

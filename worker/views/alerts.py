@@ -128,7 +128,11 @@ class Alerts:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), max(beat - time.monotonic(), 0))
             self._wake.clear()
-            while self._look():
+            while True:
+                more = self._look()
+                self._teller.pages_live(len(self._live))
+                if not more:
+                    break
                 await asyncio.sleep(_PAUSE_S)
                 if time.monotonic() >= beat:
                     self._wake.set()
@@ -167,10 +171,11 @@ class Alerts:
                 if time.perf_counter() > end:
                     return True
                 for key in lane.unseen[-64:]:
-                    self._look_at(lane, key, at)
+                    row = lane.rows.get(key)
+                    if row is not None and may_concern(row, at - DAY_MS):
+                        lane.changed[key] = None
                 del lane.unseen[-64:]
-        self._teller.pages_live(len(self._live))
-        return False
+        return any(lane.changed for lane in self._lanes.values())
 
     def _look_at(self, lane: _Lane, key: bytes, at: int) -> None:
         row, before = lane.rows.get(key), lane.live.get(key)
