@@ -123,9 +123,9 @@ def test_a_killed_worker_costs_no_page_and_says_none_twice(
         await wait(lambda: receiver.count(**BREACH)["firing"] == len(numbers))
         last = max(one["at"] for one in receiver.heard() if BREACH.items() <= one.items())
         print(f"kill to the last page: {last - killed} ms, session 6000 ms")
-        await wait(lambda: b.metric("sla_alertmanager_pages") == 2 * len(numbers))  # with their warnings
-        # b has said all of them again: each is known, none is news
-        await wait(lambda: b.metric("sla_alertmanager_alerts_total") >= 2 * len(numbers))
+        # b says all of them again, with their warnings: each is known, none is news
+        await wait(lambda: b.metric('sla_alertmanager_live_pages{severity="L1"}') == 2 * len(numbers))
+        await wait(lambda: b.metric("sla_alertmanager_stale_seconds") == 0)
         await asyncio.sleep(12)  # longer than group_interval
         for number in numbers:
             assert receiver.count(ticket=f"T-{number}", **BREACH) == {"firing": 1}

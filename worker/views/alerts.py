@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -37,6 +38,8 @@ RESOLVED_MS = 15 * 60_000
 _SLICE_S, _PAUSE_S = 0.005, 0.015
 #: A worker that was stopped for a while may have lost its lanes without knowing: it waits to hear of that first.
 _LATE_S, _LISTEN_S = 5.0, 5.0
+#: How often what is live is counted.
+_TELL_S = 1.0
 
 ALERTNAMES: dict[Kind, str] = {
     "breach": "SlaBreach",
@@ -66,6 +69,7 @@ class Alerts:
         self._lanes: dict[int, _Lane] = {}
         self._live: dict[Labels, Page] = {}
         self._ended: dict[Labels, tuple[Page, int]] = {}  # and when
+        self._untaken: dict[Labels, float] = {}  # since when, oldest first
         self._peers: list[Peer] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
@@ -75,9 +79,9 @@ class Alerts:
     async def start(self) -> None:
         """Begin; whether anybody answers is seen later."""
         self._session = session = aiohttp.ClientSession()
-        self._peers = [Peer(url, session, self.render, self._teller) for url in self._settings.alertmanager_urls]
-        self._tasks = [asyncio.create_task(peer.run(self._everything)) for peer in self._peers]
-        self._tasks.append(asyncio.create_task(self._look_on()))
+        self._peers = [Peer(url, session, self, self._teller) for url in self._settings.alertmanager_urls]
+        every = (self._look_on(), self._tell_on(), *(peer.run() for peer in self._peers))
+        self._tasks = [asyncio.create_task(one) for one in every]
 
     async def stop(self) -> None:
         """End at once: what is live goes on where the lanes go on."""
@@ -106,6 +110,7 @@ class Alerts:
             for found in gone.live.values():
                 for labels in found:
                     self._live.pop(labels, None)
+                    self._untaken.pop(labels, None)
             for labels in gone.ended:
                 self._ended.pop(labels, None)
 
@@ -114,8 +119,14 @@ class Alerts:
         self._rules = rules
         self._look_at_live()
 
-    def _everything(self) -> Iterator[Labels]:
-        yield from (*self._live, *self._ended)
+    def everything(self) -> Iterable[Labels]:
+        """What is live, and what has ended of late."""
+        return (*self._live, *self._ended)
+
+    def taken(self, batch: Iterable[Labels]) -> None:
+        """Somebody has these: one Alertmanager is enough for a page."""
+        for labels in batch:
+            self._untaken.pop(labels, None)
 
     def _look_at_live(self) -> None:
         for lane in self._lanes.values():
@@ -128,11 +139,7 @@ class Alerts:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), max(beat - time.monotonic(), 0))
             self._wake.clear()
-            while True:
-                more = self._look()
-                self._teller.pages_live(len(self._live))
-                if not more:
-                    break
+            while self._look():
                 await asyncio.sleep(_PAUSE_S)
                 if time.monotonic() >= beat:
                     self._wake.set()
@@ -144,6 +151,13 @@ class Alerts:
                 self._repeat()
                 beat = time.monotonic() + self._repeat_s
 
+    async def _tell_on(self) -> None:
+        while True:
+            oldest = next(iter(self._untaken.values()), None)
+            live = Counter(labels.severity or "none" for labels in self._live)
+            self._teller.pages(live, 0.0 if oldest is None else time.monotonic() - oldest)
+            await asyncio.sleep(_TELL_S)
+
     def _repeat(self) -> None:
         """Say everything again, and look whether time alone has changed something: an owner, or that a day has passed."""
         ended_before = _now() - RESOLVED_MS
@@ -151,7 +165,7 @@ class Alerts:
         for lane in self._lanes.values():
             lane.ended = {labels: at for labels, at in lane.ended.items() if at >= ended_before}
         for peer in self._peers:
-            peer.owe_again(self._everything())
+            peer.owe_again(self.everything())
         self._look_at_live()
 
     def _look(self) -> bool:
@@ -190,7 +204,7 @@ class Alerts:
             return  # the lane stops there, and says so
         except Exception:
             log.exception("a ticket's pages could not be found")
-            self._teller.pages_failed()
+            self._teller.page_failed()
             return
         if found or before:
             self._now_live(lane, key, before or {}, found)
@@ -203,9 +217,12 @@ class Alerts:
         for labels in before.keys() - found.keys():
             lane.ended[labels] = now = _now()
             self._ended[labels] = (self._live.pop(labels), now)
+            self._untaken.pop(labels, None)
             self._tell(labels)
         for labels, page in found.items():
             if before.get(labels) != page:
+                if labels not in self._live:
+                    self._untaken[labels] = time.monotonic()
                 self._live[labels] = page
                 self._ended.pop(labels, None)
                 self._tell(labels)

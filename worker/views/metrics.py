@@ -5,6 +5,8 @@ Labels are bounded: never a ticket, a customer or a text. Base units; names begi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from worker.sla.events import HandoffSignal, Signal
@@ -121,15 +123,22 @@ class Metrics:
         )
         for outcome in ("taken", "refused"):
             self.reloads.labels(outcome)
-        self.pages = Gauge("sla_alertmanager_pages", "Pages that fire on this worker's lanes.", registry=registry)
-        self.pushed = Counter(
-            "sla_alertmanager_alerts",
-            "Alerts taken by an Alertmanager, repeats and resolved ones included.",
+        self.live_pages = Gauge(
+            "sla_alertmanager_live_pages",
+            "Pages that fire now, of this worker's lanes.",
+            ["severity"],
             registry=registry,
         )
-        self.push_failures = Counter(
-            "sla_alertmanager_failures", "Requests that an Alertmanager did not answer or refused.", registry=registry
+        self.stale_pages = Gauge(
+            "sla_alertmanager_stale_seconds",
+            "Age of the oldest page that no Alertmanager has taken.",
+            registry=registry,
         )
+        self.pushes = Counter("sla_alertmanager_pushes", "Batches that an Alertmanager took.", registry=registry)
+        self.push_failures = Counter(
+            "sla_alertmanager_failures", "Batches that an Alertmanager did not take.", registry=registry
+        )
+        self.pages({}, 0)
         self._tzdata = tzdata
         self._info = info = Info(
             "sla_rules", "Digests of the rules and of the timezone database in force.", registry=registry
@@ -216,14 +225,16 @@ class Metrics:
         if rules_digest is not None:
             self._info.info({"rules": rules_digest, "tzdata": self._tzdata})
 
-    def pages_live(self, count: int) -> None:
-        """So many pages fire now."""
-        self.pages.set(count)
+    def pages(self, live: Mapping[str, int], stale_seconds: float) -> None:
+        """Severity -> pages that fire now, and the age of the oldest that no Alertmanager has taken."""
+        for severity in (*SEVERITIES, _NONE):
+            self.live_pages.labels(severity).set(live.get(severity, 0))
+        self.stale_pages.set(stale_seconds)
 
-    def pages_pushed(self, count: int) -> None:
-        """An Alertmanager took so many alerts."""
-        self.pushed.inc(count)
+    def page_pushed(self) -> None:
+        """An Alertmanager took a batch."""
+        self.pushes.inc()
 
-    def pages_failed(self) -> None:
-        """An Alertmanager did not answer, or refused a request."""
+    def page_failed(self) -> None:
+        """An Alertmanager did not take a batch."""
         self.push_failures.inc()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -39,26 +39,35 @@ class Labels(NamedTuple):
 class Teller(Protocol):
     """Whoever counts what becomes of pages; worker/views/metrics does."""
 
-    def pages_live(self, count: int) -> None:
-        """So many pages fire now."""
+    def pages(self, live: Mapping[str, int], stale_seconds: float) -> None:
+        """Severity -> pages that fire now, and the age of the oldest that no Alertmanager has taken."""
 
-    def pages_pushed(self, count: int) -> None:
-        """An Alertmanager took so many alerts."""
+    def page_pushed(self) -> None:
+        """An Alertmanager took a batch."""
 
-    def pages_failed(self) -> None:
-        """An Alertmanager did not answer, or refused a request."""
+    def page_failed(self) -> None:
+        """An Alertmanager did not take a batch."""
 
 
-#: The body of an alert by its labels, as of now; None: there is nothing to be said of it any more.
-Render = Callable[[Labels], dict[str, object] | None]
+class Book(Protocol):
+    """What is to be said, as of now."""
+
+    def render(self, labels: Labels) -> dict[str, object] | None:
+        """The body of an alert; None: there is nothing to be said of it any more."""
+
+    def everything(self) -> Iterable[Labels]:
+        """What is owed to an Alertmanager that was away."""
+
+    def taken(self, batch: Iterable[Labels]) -> None:
+        """An Alertmanager has these."""
 
 
 class Peer:
     """Posts to one Alertmanager what it is owed, in batches, with growing pauses while it is away."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, render: Render, teller: Teller) -> None:
+    def __init__(self, url: str, session: aiohttp.ClientSession, book: Book, teller: Teller) -> None:
         self.url = f"{url.rstrip('/')}/api/v2/alerts"
-        self._session, self._render, self._teller = session, render, teller
+        self._session, self._book, self._teller = session, book, teller
         self._new: dict[Labels, None] = {}
         self._again: dict[Labels, None] = {}
         self._wake = asyncio.Event()
@@ -75,8 +84,8 @@ class Peer:
         self._again.update((labels, None) for labels in every if labels not in self._new)
         self._wake.set()
 
-    async def run(self, everything: Callable[[], Iterable[Labels]]) -> None:
-        """Post, for ever. `everything`: what is owed to an Alertmanager that was away."""
+    async def run(self) -> None:
+        """Post, for ever."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -86,7 +95,7 @@ class Peer:
                 for labels in batch:
                     self._new.pop(labels, None)
                     self._again.pop(labels, None)
-                alerts = [alert for labels in batch if (alert := self._render(labels)) is not None]
+                alerts = [alert for labels in batch if (alert := self._book.render(labels)) is not None]
                 if not alerts:
                     continue
                 try:
@@ -94,12 +103,13 @@ class Peer:
                 except Exception as error:  # noqa: BLE001 - whatever it was, this peer is tried again
                     away = f"{type(error).__name__}: {error}"
                 if away is None:
+                    self._book.taken(batch)
                     if self._failures:
                         log.info("%s answers again", self._shown)
                         self._failures = 0
-                        self.owe_again(set(everything()).difference(batch))
+                        self.owe_again(set(self._book.everything()).difference(batch))
                     continue
-                self._teller.pages_failed()
+                self._teller.page_failed()
                 for labels in batch:
                     self._new[labels] = None
                 if not self._failures:
@@ -121,11 +131,11 @@ class Peer:
             allow_redirects=False,
         ) as answer:
             if answer.status < 300:
-                self._teller.pages_pushed(len(alerts))
+                self._teller.page_pushed()
                 return None
             why = f"{answer.status} {(await answer.text(errors='replace'))[:200]!r}"
             if answer.status == 400:
-                self._teller.pages_failed()
+                self._teller.page_failed()
                 log.warning("%s refuses some of %d alerts: %s", self._shown, len(alerts), why)
                 return None
             return why
