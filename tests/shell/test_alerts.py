@@ -265,6 +265,25 @@ def test_a_lane_that_goes_resolves_nothing_and_says_no_more() -> None:
     story(play)
 
 
+def test_a_worker_that_was_stopped_listens_before_it_repeats_what_may_be_old() -> None:
+    """Somebody else has its lanes by then, and an answer may have come there."""
+
+    async def play() -> None:
+        async with scene(repeat_s=0.1) as desk:
+            desk.late("T-1")
+            desk.open()
+            await until(lambda: len(desk.peers[0].posts) > 1)
+            time.sleep(5.2)  # noqa: ASYNC251 - the whole process stands still
+            for peer in desk.peers:
+                peer.posts.clear()
+            await asyncio.sleep(0.5)
+            desk.alerts.closed(0)
+            await asyncio.sleep(0.1)
+            assert desk.peers[0].posts == desk.peers[1].posts == []
+
+    story(play)
+
+
 def test_an_alertmanager_that_is_away_gets_everything_when_it_is_back_and_holds_up_nobody() -> None:
     async def play() -> None:
         async with scene() as desk:
