@@ -302,6 +302,23 @@ def test_an_alertmanager_that_is_away_gets_everything_when_it_is_back_and_holds_
     story(play)
 
 
+def test_an_alertmanager_that_lost_its_memory_while_away_learns_what_it_once_knew() -> None:
+    async def play() -> None:
+        async with scene() as desk:
+            desk.late("T-1")
+            desk.open()
+            await until(lambda: len(desk.peers[0].latest()) == 2)
+            desk.peers[0].posts.clear()
+            desk.peers[0].status = 503
+            desk.late("T-2")
+            desk.changed("T-2")
+            await until(lambda: desk.tally.failed)
+            desk.peers[0].status = 200
+            await until(lambda: {ticket for _, ticket, _ in desk.peers[0].latest()} == {"T-1", "T-2"})
+
+    story(play)
+
+
 def test_nobody_listens_and_the_lanes_do_not_notice() -> None:
     async def play() -> None:
         settings = Settings(alertmanager_urls=("http://127.0.0.1:1",))
