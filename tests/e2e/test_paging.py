@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,20 @@ from tests.e2e.pagers import Alertmanager, Receiver
 from tests.e2e.test_verdicts import created, replied
 from tests.e2e.world import Bus, WorkerProcess, now_ms, send, text, until
 from tests.oracles.stories import instant
+from worker.rules import rulebook
+from worker.settings import Settings
+from worker.stream.feeder import feeding
 
+HANDED_OVER = """\
+kind: policy
+name: e2e
+version: "1"
+plans: any
+handoffs: true
+warn: []
+targets:
+  first_response: 40h
+"""
 BREACH = {"alertname": "SlaBreach", "metric": "first_response"}
 
 
@@ -98,6 +112,45 @@ def test_a_breach_silences_its_warning_and_an_absent_worker_silences_nothing(
         assert receiver.count(ticket="T-1")["resolved"] == 0
 
     with WorkerProcess(bus, ALERTMANAGER_URLS=alertmanager.url) as worker:
+        asyncio.run(story(worker))
+
+
+def test_a_handoff_that_nobody_took_over_pages_both_offices_until_somebody_does(
+    kafka, tmp_path: Path, receiver: Receiver, alertmanager: Alertmanager
+) -> None:
+    """Sydney closes at 07:00 UTC, Bengaluru should have taken over; 45 minutes later the standard team may."""
+    bus = Bus(kafka.url, tmp_path)
+    bus.policy.write_text(HANDED_OVER)
+    sources = {"KAFKA_URL": kafka.url, "SLA_TOPIC_CREATED": bus.created, "SLA_TOPIC_UPDATED": bus.updated}
+    opened = {"event_id": "c", "ticket_id": "T-1", "occurred_at": "2026-05-13T01:00:00Z", "severity": "L1", "region": "au",
+              "opened_by": {"role": "customer"}}  # fmt: skip
+    taken = {"event_id": "h", "ticket_id": "T-1", "occurred_at": "2026-05-13T07:50:00Z",
+             "handoff": {"acknowledged_by": "bengaluru", "boundary": "2026-05-13T07:00:00Z"}}  # fmt: skip
+
+    async def story(worker: WorkerProcess) -> None:
+        await worker.ready()
+        async with feeding(Settings.read({**sources, "SLA_CLOCK": "event"})) as feed:
+
+            async def clock(at: str) -> None:
+                await feed.watermark(instant(at))
+                await feed.flush()
+
+            await feed.send("created", b"T-1", json.dumps(opened).encode())
+            await clock("2026-05-13T07:00:01Z")
+            await wait(lambda: told("SlaHandoffMissed", "firing") == ["bengaluru/pager", "sydney/pager"])
+            await clock("2026-05-13T07:45:01Z")
+            await wait(lambda: told("SlaHandoffEscalated", "firing") == ["standard/pager"])
+            await feed.send("updated", b"T-1", json.dumps(taken).encode())
+            await clock("2026-05-13T07:51:00Z")
+            await wait(lambda: told("SlaHandoffMissed", "resolved") == ["bengaluru/pager", "sydney/pager"])
+            await wait(lambda: told("SlaHandoffEscalated", "resolved") == ["standard/pager"])
+            assert told("SlaBreach", "firing") == []
+
+    def told(alertname: str, status: str) -> list[str]:
+        return sorted(o["to"] for o in receiver.heard() if (o["alertname"], o["status"]) == (alertname, status))
+
+    more = {"SLA_CLOCK": "event", "SLA_POLICY": f"{bus.policy}:{rulebook.PRESETS / 'regions.yaml'}"}
+    with WorkerProcess(bus, ALERTMANAGER_URLS=alertmanager.url, **more) as worker:
         asyncio.run(story(worker))
 
 
