@@ -6,7 +6,9 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Iterable
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from worker.calling import Refused, rules_of
 from worker.settings import Settings
@@ -67,8 +69,15 @@ def _rules(settings: Settings) -> tuple[Rules | None, Finding]:
 
 
 def _alertmanager(url: str) -> Finding:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    url = urlunsplit(parts._replace(netloc=host))
+    asked = urllib.request.Request(f"{url.rstrip('/')}/api/v2/status")  # noqa: S310 - http(s), from our own setting
+    if parts.username is not None:
+        who = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+        asked.add_header("Authorization", f"Basic {b64encode(who).decode()}")
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/api/v2/status", timeout=_PATIENCE_S) as answer:  # noqa: S310 - http(s), from our own setting
+        with urllib.request.urlopen(asked, timeout=_PATIENCE_S) as answer:  # noqa: S310 - the same
             version = json.load(answer)["versionInfo"]["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"

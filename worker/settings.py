@@ -15,8 +15,10 @@ from typing import Literal
 import msgspec
 
 from worker.sla import rows
+from worker.sla.pages import WARNED
+from worker.sla.policies import SEVERITIES
 
-_SECRETS = frozenset({"SLA_KAFKA_PASSWORD", "SLA_SALT", "REDIS_URL", "SLA_HTTP_TOKEN"})
+_SECRETS = frozenset({"SLA_KAFKA_PASSWORD", "SLA_SALT", "REDIS_URL", "SLA_HTTP_TOKEN", "ALERTMANAGER_URLS"})
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
@@ -62,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka: KafkaAccess | None = None
     redis_url: str | None = None
     alertmanager_urls: tuple[str, ...] = ()
+    page_warnings: frozenset[str] = WARNED
+    board_url: str | None = None
+    runbook_url: str = "docs/paging.md"
     policy: tuple[Path, ...] = ()
     rota: tuple[Path, ...] = ()
     mapping: Path | None = None
@@ -106,6 +111,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The effective settings for a person's eyes: secrets as ***."""
         shown = msgspec.to_builtins(self, enc_hook=str)
         shown["salt"] = "***" if self.salt else ""
+        shown["alertmanager_urls"] = [_without_password(url) for url in self.alertmanager_urls]
+        shown["page_warnings"] = sorted(self.page_warnings)
         if self.redis_url:
             shown["redis_url"] = _without_password(self.redis_url)
         if self.kafka is not None and self.kafka.password:
@@ -117,7 +124,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 VARIABLES: dict[str, str] = {
     "KAFKA_URL": "host:port,...; unset: an embedded broker on loopback",
     "REDIS_URL": "redis:// or rediss://; unset: the embedded one, or none",
-    "ALERTMANAGER_URLS": "http(s)://host:port,...",
+    "ALERTMANAGER_URLS": "http(s)://host:port,...: every Alertmanager of the cluster; unset: nobody is paged for a ticket",
+    "SLA_PAGE_WARNINGS": "severities whose warnings page, too, as L1,L2, or none; default L1",
+    "SLA_BOARD_URL": "where people reach the board, for links in pages; default http://SLA_HTTP_BIND",
+    "SLA_RUNBOOK_URL": "where people read docs/paging.md, for links in pages; default that path",
     "SLA_POLICY": "policy files or folders, separated by ':'; default: the shipped presets",
     "SLA_ROTA": "rota files or folders, separated by ':'",
     "SLA_MAPPING": "mapping file for payloads that are not events of ours",
@@ -170,7 +180,10 @@ class _Reader:
         settings = Settings(
             kafka=None if url is None else self._kafka(url),
             redis_url=self._text("REDIS_URL"),
-            alertmanager_urls=tuple(u.strip() for u in (self._text("ALERTMANAGER_URLS") or "").split(",") if u.strip()),
+            alertmanager_urls=self._alertmanagers(),
+            page_warnings=self._severities("SLA_PAGE_WARNINGS", WARNED),
+            board_url=self._text("SLA_BOARD_URL"),
+            runbook_url=self._text("SLA_RUNBOOK_URL") or "docs/paging.md",
             policy=self._paths("SLA_POLICY"),
             rota=self._paths("SLA_ROTA"),
             mapping=None if (mapping := self._text("SLA_MAPPING")) is None else Path(mapping),
@@ -244,6 +257,24 @@ class _Reader:
             password=password,
             ca_file=None if ca_file is None else Path(ca_file),
         )
+
+    def _alertmanagers(self) -> tuple[str, ...]:
+        urls = tuple(part.strip() for part in (self._text("ALERTMANAGER_URLS") or "").split(",") if part.strip())
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                self.faults.append(f"ALERTMANAGER_URLS: {_without_password(url)!r} is no URL; write http://host:9093")
+        return urls
+
+    def _severities(self, name: str, default: frozenset[str]) -> frozenset[str]:
+        text = self._text(name)
+        if text is None:
+            return default
+        found = frozenset(part.strip().upper() for part in text.split(","))
+        if found == {"NONE"}:
+            return frozenset()
+        if not found <= set(SEVERITIES):
+            self.faults.append(f"{name}: {text!r} is neither none nor some of {','.join(SEVERITIES)}")
+        return found
 
     def _bind(self) -> tuple[str, int]:
         text = self._text("SLA_HTTP_BIND") or "127.0.0.1:8088"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.oracles.stories import instant
 from worker import rota_commands
@@ -300,3 +301,11 @@ def test_an_event_without_an_end_closes_its_day_or_nothing(tmp_path: Path) -> No
     assert closures.read(file, "Europe/Berlin") == (frozenset({"2026-07-06"}), {})
     file.write_text(f"{head}DTSTART:20260706T100000Z\r\n{tail}", newline="")
     assert closures.read(file, "Europe/Berlin") == (frozenset(), {})
+
+
+def test_every_office_and_team_of_the_shipped_rota_has_a_pager_and_a_queue() -> None:
+    """alertmanager/alertmanager.yml routes by their ids; who is missing there is told only by way of the desk."""
+    rota = rulebook.load([rulebook.SHIPPED_ROTA], whole=False).rota
+    assert rota is not None
+    receivers = {one["name"] for one in YAML(typ="safe").load(Path("alertmanager/alertmanager.yml"))["receivers"]}
+    assert {who for who in rota.ids if not {who, f"{who}-pager"} <= receivers} == set()

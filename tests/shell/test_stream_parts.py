@@ -97,16 +97,20 @@ def test_all_faults_of_the_environment_are_named_at_once(tmp_path: Path) -> None
                 "SLA_SALT": "x",
                 "SLA_SALT_FILE": str(tmp_path / "salt"),
                 "SLA_KAFKA_PROTOCOL": "SASL_SSL",
+                "ALERTMANAGER_URLS": "http://one:9093,two:9093",
+                "SLA_PAGE_WARNINGS": "L1,L5",
             }
         )
     named = [fault.split(":")[0] for fault in caught.value.faults]
     assert sorted(set(named)) == [
+        "ALERTMANAGER_URLS",
         "KAFKA_URL",
         "SLA_ANNOUNCE_FROM",
         "SLA_CLOCK",
         "SLA_CLOK",
         "SLA_HTTP_BIND",
         "SLA_KAFKA_PROTOCOL",
+        "SLA_PAGE_WARNINGS",
         "SLA_PARTITIONS",
         "SLA_POLICY",
         "SLA_SALT",
@@ -125,6 +129,7 @@ def test_secrets_come_from_files_and_are_not_shown(tmp_path: Path) -> None:
             "SLA_KAFKA_USERNAME": "worker",
             "SLA_KAFKA_PASSWORD_FILE": str(secret),
             "REDIS_URL": "redis://:hunter2@cache:6379/0",
+            "ALERTMANAGER_URLS": "https://worker:hunter2@pager:9093, http://other:9093",
             "SLA_SALT": "hunter2",
         }
     )

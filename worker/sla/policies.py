@@ -167,6 +167,8 @@ class Terms(msgspec.Struct, frozen=True):
     critical: bool = False
     #: The home office of the ticket's region; None where no region names one.
     home: str | None = None
+    #: Page for dues that a change of rules reveals as past (SPEC 6, Changed rules).
+    pages_policy_changes: bool = False
 
 
 class Attributes(msgspec.Struct, frozen=True):
@@ -402,4 +404,5 @@ class Rules(msgspec.Struct, frozen=True):
             policy_version=policy.version,
             handoffs=policy.handoffs,
             reasons=reasons,
+            pages_policy_changes=policy.pages_policy_changes,
         )

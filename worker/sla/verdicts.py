@@ -25,6 +25,7 @@ class Warned(msgspec.Struct, frozen=True, array_like=True):
     """A mark of one cycle (named by its arming event) that was reached on what was known then.
 
     `owed`: its signal, while it is not said yet: no tick came between the mark and evidence that voids it.
+    `historic`: recorded, never sent.
     """
 
     metric: str
@@ -32,6 +33,7 @@ class Warned(msgspec.Struct, frozen=True, array_like=True):
     mark: str
     at: int
     owed: Signal | None = None
+    historic: bool = False
 
 
 class Breached(msgspec.Struct, frozen=True, array_like=True):
@@ -46,6 +48,15 @@ class Breached(msgspec.Struct, frozen=True, array_like=True):
     historic: bool = False
     #: judged by rules that are no longer in force: it stands unless evidence shows that the promise was kept
     kept: bool = False
+    #: said because other rules came into force: whether it is paged is the policy's choice
+    policy_changed: bool = False
+    #: when it came to light that the due was past, where that was later (UTC ms)
+    known_at: int = 0
+
+    @property
+    def since(self) -> int:
+        """From when on there was something to be said (UTC ms)."""
+        return max(self.due, self.known_at)
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -105,15 +116,14 @@ class Speech:
             if moment.mark is None or moment.at >= self.tick.at:
                 continue  # facts may lie ahead of the clock: one source was read further than the other
             if not was_warned(self.warned, timer, moment.mark):
-                self.warned.append(Warned(timer.metric, timer.armed_by, moment.mark.text, moment.at))
-                self._send(warning(self.ticket_id, self.book, timer, moment, self.rota), moment.at)
+                sent = self._send(warning(self.ticket_id, self.book, timer, moment, self.rota), moment.at)
+                self.warned.append(Warned(timer.metric, timer.armed_by, moment.mark.text, moment.at, historic=not sent))
 
     def warn_owed(self) -> None:
         """Debts are paid as they were incurred: with what was known at the mark."""
         for place, warned in enumerate(self.warned):
             if warned.owed is not None and warned.at < self.tick.at:
-                self.warned[place] = replace(warned, owed=None)
-                self._send(warned.owed, warned.at)
+                self.warned[place] = replace(warned, owed=None, historic=not self._send(warned.owed, warned.at))
 
     def breach(self, timer: Timer, moment: Moment) -> None:
         """The cycle's breach, unless one stands already or the due still settles."""
@@ -124,8 +134,9 @@ class Speech:
             return
         if is_closed_case(self.record, timer):
             return
+        known_at = 0 if moment.cause == "elapsed" else timer.revealed
         if self.record.rejudged_at is not None and moment.due < self.record.rejudged_at:
-            moment = replace(moment, cause="policy_changed")
+            moment, known_at = replace(moment, cause="policy_changed"), self.record.rejudged_at
         again = self._retracted((timer.metric, timer.armed_by, moment.due))
         said = _signal("breached", self.ticket_id, self.book, timer, moment, again, self.rota)
         self.breached.append(
@@ -136,6 +147,8 @@ class Speech:
                 moment.due,
                 said.id,
                 historic=not self._send(said, moment.due),
+                policy_changed=moment.cause == "policy_changed",
+                known_at=known_at,
             )
         )
 

@@ -35,6 +35,7 @@ from worker.stream.rekey import Rekeyer, RekeyGate
 from worker.stream.shop import CORE_ERROR, Shop, Turns
 from worker.stream.topics import Layout, ready
 from worker.stream.watching import Status, Viewer, Watcher
+from worker.views.alerts import Alerts
 from worker.views.metrics import Metrics
 from worker.views.web import Web
 
@@ -243,9 +244,12 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
     return code if isinstance(code, int) else 1
 
 
-def _viewers(settings: Settings, rules: Rules, metrics: Metrics) -> tuple[Viewer, ...]:  # noqa: ARG001 - as they come
+def _viewers(settings: Settings, rules: Rules, metrics: Metrics) -> tuple[Viewer, ...]:
     """Who shows tickets to people, by what the settings name."""
-    return ()
+    found: list[Viewer] = []
+    if settings.alertmanager_urls:
+        found.append(Alerts(settings, rules, metrics))
+    return tuple(found)
 
 
 async def _prepare(settings: Settings, status: Status, web: Web, raw: tuple[str, ...]) -> Layout | None:
