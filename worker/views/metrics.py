@@ -121,6 +121,21 @@ class Metrics:
         )
         for outcome in ("taken", "refused"):
             self.reloads.labels(outcome)
+        self.board_up = Gauge(
+            "sla_board_up", "1 while Redis takes what the board writes, or none is set; else 0.", registry=registry
+        )
+        self.board_up.set(1)
+        self.board_stale = Gauge(
+            "sla_board_stale_seconds", "How long the oldest change has waited for the board.", registry=registry
+        )
+        self.board_failures = Counter(
+            "sla_board_failures",
+            "Writes of the board that failed: Redis away, refused for somebody further, or lost what it had.",
+            ["kind"],
+            registry=registry,
+        )
+        for kind in ("away", "refused", "lost"):
+            self.board_failures.labels(kind)
         self._tzdata = tzdata
         self._info = info = Info(
             "sla_rules", "Digests of the rules and of the timezone database in force.", registry=registry
@@ -206,3 +221,12 @@ class Metrics:
         self.reloads.labels("refused" if rules_digest is None else "taken").inc()
         if rules_digest is not None:
             self._info.info({"rules": rules_digest, "tzdata": self._tzdata})
+
+    def board(self, up: bool, stale_seconds: float) -> None:
+        """Does Redis take what the board writes, and how long has the oldest change waited for it?"""
+        self.board_up.set(up)
+        self.board_stale.set(stale_seconds)
+
+    def board_failed(self, kind: str) -> None:
+        """A write of the board failed."""
+        self.board_failures.labels(kind).inc()
