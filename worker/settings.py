@@ -69,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 16
     http_host: str = "127.0.0.1"
     http_port: int = 8088
+    http_token: str = ""
     data_dir: Path = Path(".local")
     clock: Literal["wall", "event"] = "wall"
     settle: int = 0
@@ -106,6 +107,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The effective settings for a person's eyes: secrets as ***."""
         shown = msgspec.to_builtins(self, enc_hook=str)
         shown["salt"] = "***" if self.salt else ""
+        shown["http_token"] = "***" if self.http_token else ""
         if self.redis_url:
             shown["redis_url"] = _without_password(self.redis_url)
         if self.kafka is not None and self.kafka.password:
@@ -123,7 +125,8 @@ VARIABLES: dict[str, str] = {
     "SLA_MAPPING": "mapping file for payloads that are not events of ours",
     "SLA_APP_ID": "consumer group, transactional ids and the table's changelog; default sla-worker",
     "SLA_PARTITIONS": "partitions of topics that the worker creates; default 16",
-    "SLA_HTTP_BIND": "host:port of /metrics, /livez, /readyz; default 127.0.0.1:8088",
+    "SLA_HTTP_BIND": "host:port of the board, /metrics, /livez, /readyz; default 127.0.0.1:8088",
+    "SLA_HTTP_TOKEN": "secret: the bearer token of the board and /metrics; unset: none is asked for",
     "SLA_DATA_DIR": "data of the embedded servers; default .local",
     "SLA_CLOCK": "wall or event; default wall",
     "SLA_SETTLE": "how long a due waits for late replies, as 0s, 30s, 2m; default 0s",
@@ -169,7 +172,7 @@ class _Reader:
         url = self._text("KAFKA_URL")
         settings = Settings(
             kafka=None if url is None else self._kafka(url),
-            redis_url=self._text("REDIS_URL"),
+            redis_url=self._redis(),
             alertmanager_urls=tuple(u.strip() for u in (self._text("ALERTMANAGER_URLS") or "").split(",") if u.strip()),
             policy=self._paths("SLA_POLICY"),
             rota=self._paths("SLA_ROTA"),
@@ -178,6 +181,7 @@ class _Reader:
             partitions=self._number("SLA_PARTITIONS", 16, 1, 10_000),
             http_host=host,
             http_port=port,
+            http_token=self._text("SLA_HTTP_TOKEN") or "",
             data_dir=Path(self._text("SLA_DATA_DIR") or ".local"),
             clock=self._choice("SLA_CLOCK", "wall", ("wall", "event")),  # type: ignore[arg-type]
             settle=self._duration("SLA_SETTLE", 0),
@@ -244,6 +248,14 @@ class _Reader:
             password=password,
             ca_file=None if ca_file is None else Path(ca_file),
         )
+
+    def _redis(self) -> str | None:
+        url = self._text("REDIS_URL")
+        if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+            self.faults.append(
+                "REDIS_URL: it is no address of a Redis; write redis://host:6379/0, or rediss:// for TLS"
+            )
+        return url
 
     def _bind(self) -> tuple[str, int]:
         text = self._text("SLA_HTTP_BIND") or "127.0.0.1:8088"

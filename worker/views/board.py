@@ -183,6 +183,11 @@ class Board:
                 return unpack(row, ticket_id, self._rules.digest), self._rules, lane.clock()
         return None
 
+    @property
+    def has_every_lane(self) -> bool:
+        """Are all tickets there are this worker's?"""
+        return len(self._lanes) == self.frame.lanes
+
     async def owner(self, ticket_id: str) -> tuple[About | None, bool]:
         """Who has a ticket that is not ours, and whether it is on the board there. Raises Away."""
         if self._store is None or self._fault is not None:
