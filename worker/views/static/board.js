@@ -3,12 +3,13 @@
 import { TOKEN, element, headers, length, local, words } from "./parts.js";
 import { close, show } from "./ticket.js";
 
-const SOON = 30 * 60_000, URGENT = 5 * 60_000, FEW = 5, QUIET = 40_000;
+const SOON = 30 * 60_000, URGENT = 5 * 60_000, FEW = 3, QUIET = 40_000;
 const number = new Intl.NumberFormat();
-const clock = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clock = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const at = (id) => document.getElementById(id);
 const filters = ["office", "severity", "plan"];
-const limits = { broken: FEW, coming: 100 };
+const limits = { broken: FEW, handoffs: FEW, coming: 100 };
 let answer = null, ahead = 0, stream = null, wait = 1000, expires = 0;
 
 // ---- asking
@@ -23,7 +24,7 @@ const listen = async () => {
   stream?.abort();
   const mine = (stream = new AbortController());
   const query = asked();
-  query.set("limit", Math.max(limits.coming, limits.broken));
+  query.set("limit", Math.max(...Object.values(limits)));
   try {
     const response = await fetch(`/api/events?${query}`, { headers: headers(), signal: mine.signal, cache: "no-store" });
     if (response.status === 401) return login();
@@ -97,15 +98,17 @@ const draw = () => {
   at("clear").hidden = filters.every((name) => at(name).value === "*");
 
   at("broken-section").hidden = !broken.length;
-  fill("broken", timers_head, broken.slice(0, limits.broken), timer_key, timer_row);
+  fill("broken", ["Ticket", "Overdue", ...timers_head.slice(2)], broken.slice(0, limits.broken), timer_key, timer_row);
   more("broken", broken.length, totals.broken);
   fill("coming", timers_head, timers.slice(0, limits.coming), timer_key, timer_row);
   more("coming", timers.length, totals.live - totals.broken);
   at("no-coming").hidden = timers.length > 0;
-  fill("handoffs", ["Ticket", "Boundary in", "Severity", "From", "To", "State", "Owner", "Boundary"], handoffs, (one) => one.ticket_id, handoff_row);
-  at("no-handoffs").hidden = handoffs.length > 0;
+  at("handoffs-section").hidden = !handoffs.length;
+  const handoffs_head = ["Ticket", "Boundary", "State", "Severity", "From", "To", "Owner", "At"];
+  fill("handoffs", handoffs_head, handoffs.slice(0, limits.handoffs), (one) => one.ticket_id, handoff_row);
+  more("handoffs", handoffs.length, handoffs.length);
   fill("reports", ["Office", "Shift ended", "Open critical", "Breaches", "Warnings", "Due next shift", "Handed over", "Missed"], reports, (one) => one.office, report_row);
-  at("no-reports").hidden = reports.length > 0;
+  at("reports-section").hidden = !reports.length;
   tick();
 };
 
@@ -199,10 +202,15 @@ const severity_cell = (name) => {
   return made;
 };
 
+const on_its_day = (text) => {
+  const is_today = new Date(text).toDateString() === new Date(now()).toDateString();
+  return is_today ? hour.format(new Date(text)) : local(text);
+};
+
 const when = (text, label) => {
   const made = cell(undefined, "at", label);
   if (!text) return made;
-  const time = element("time", local(text));
+  const time = element("time", on_its_day(text));
   time.dateTime = time.title = text;
   made.append(time);
   return made;
@@ -228,9 +236,8 @@ const timer_row = (one) => {
 const mark = (text) => (/^0?\.\d+$/.test(text) ? `at ${Math.round(Number(text) * 1000) / 10} %` : `${text} before`);
 
 const handoff_row = (one) => [
-  ticket_cell(one.ticket_id), left(one.boundary), severity_cell(one.severity), cell(one.from, "", "from"), cell(one.to, "", "to"),
-  cell(words(one.state), one.state === "missed" || one.state === "escalated" ? "broken-word" : ""), cell(one.owner ?? "", "", "owner"),
-  when(one.boundary, "boundary"),
+  ticket_cell(one.ticket_id), left(one.boundary), cell(words(one.state), one.state === "missed" || one.state === "escalated" ? "broken-word" : ""),
+  severity_cell(one.severity), cell(one.from, "", "from"), cell(one.to, "", "to"), cell(one.owner ?? "", "", "owner"), when(one.boundary, "at"),
 ];
 
 const report_row = (one) => [
@@ -250,9 +257,9 @@ const tick = () => {
   let soon = 0;
   for (const place of document.querySelectorAll("td.left")) {
     const { due } = place.dataset, rest = Date.parse(due) - instant, row = place.parentElement;
-    const text = !due ? "no due" : rest < 0 ? `${length(rest)} ago` : length(rest);
+    const handoff = row.closest("#handoffs") !== null, timer = row.closest("#coming") !== null;
+    const text = !due ? "no due" : rest >= 0 ? (handoff ? `in ${length(rest)}` : length(rest)) : `${length(rest)} ${handoff ? "ago" : "late"}`;
     if (place.textContent !== text) place.textContent = text;
-    const timer = row.closest("#coming") !== null;
     row.classList.toggle("broken", due !== "" && rest < 0);
     row.classList.toggle("soon", due !== "" && rest >= 0 && rest < SOON);
     row.classList.toggle("urgent", timer && due !== "" && rest >= 0 && rest < URGENT);
@@ -288,7 +295,7 @@ at("clear").addEventListener("click", () => {
   address();
   listen();
 });
-for (const name of ["broken", "coming"]) {
+for (const name of ["broken", "handoffs", "coming"]) {
   at(`more-${name}`).addEventListener("click", () => {
     limits[name] = Math.min(500, limits[name] === FEW ? 100 : limits[name] + 200);
     draw();

@@ -13,7 +13,7 @@ export const element = (name, text, kind) => {
   return made;
 };
 
-const moment = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const moment = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 export const local = (text) => moment.format(new Date(text));
 export const words = (name) => name.replaceAll("_", " ");
 

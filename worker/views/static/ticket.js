@@ -89,10 +89,15 @@ const proof = (steps) => {
   for (const step of steps) {
     const row = body.insertRow();
     if (step.counted) row.className = "counts";
-    row.append(
-      element("td", local(step.from), "at"), element("td", local(step.to), "at"), element("td", length(step.seconds * 1000), "at"),
-      element("td", step.counted ? "yes" : "no"), element("td", step.why), element("td", step.counted ? length(step.total_seconds * 1000) : "", "at"),
-    );
+    const cells = [
+      ["from", local(step.from)], ["to", local(step.to)], ["length", length(step.seconds * 1000)], ["counts", step.counted ? "yes" : "no"],
+      ["", step.why], ["together", step.counted ? length(step.total_seconds * 1000) : ""],
+    ];
+    for (const [label, text] of cells) {
+      const cell = element("td", text);
+      if (label && text) cell.dataset.label = label;
+      row.append(cell);
+    }
   }
   return table;
 };
