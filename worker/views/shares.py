@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 #: Of one core: while the loop is busy, and at most while it is idle.
-BUSY, IDLE = 0.025, 0.3
+BUSY, IDLE = 0.025, 0.4
 _WINDOW_S = 0.25
 
 

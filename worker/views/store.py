@@ -25,7 +25,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
 from worker.views.entries import Entry
-from worker.views.looking import PAUSED, Count, Facet, Found, Lanes, Line, Query, line, member
+from worker.views.looking import PAUSED, Count, Facet, Found, Lanes, Query, line, member
 
 _PATIENCE_S = 2.0
 _LIVES_MS = 15 * 60_000
@@ -165,16 +165,26 @@ class Store:
             clocks = await self._ask([("HGET", self._keys(lane, "o")[0], "clock") for lane in lanes])
             now = max((int(clock) for clock in clocks if clock), default=0)
         wants = [_pack(part) for part in query.parts]
-        asks = [self._script("look", self._keys(lane, "odfh"), now, query.limit, *wants) for lane in lanes]
-        answers = await self._ask([*asks, ("HVALS", self._reports)])
-        parts = {lane: _read_part(answer) for lane, answer in zip(lanes, answers, strict=False) if answer}
-        coming = _first(_lines(part.coming) for part in parts.values())[: query.limit]
-        broken = _first(_lines(part.broken) for part in parts.values())[-query.limit :][::-1]
-        handed = sorted(p for part in parts.values() for p in _pairs(part.handoffs))[: query.limit]
-        places = {
-            one.ticket_id: lane for lane, part in parts.items() for one in _lines(part.coming) + _lines(part.broken)
+        # The nearest are spread over the lanes: a share of each is enough, unless one lane has more than its share of them.
+        share = min(query.limit, 10 + 3 * query.limit // frame.lanes)
+        while True:
+            asks = [self._script("look", self._keys(lane, "odfh"), now, share, *wants) for lane in lanes]
+            answers = await self._ask([*asks, ("HVALS", self._reports)])
+            parts = {lane: _read_part(answer) for lane, answer in zip(lanes, answers, strict=False) if answer}
+            coming = _nearest({lane: part.coming for lane, part in parts.items()}, query.limit, share)
+            broken = _nearest({lane: part.broken for lane, part in parts.items()}, query.limit, share, latest=True)
+            handed = _nearest({lane: part.handoffs for lane, part in parts.items()}, query.limit, share)
+            if share == query.limit or not (coming is None or broken is None or handed is None):
+                break
+            share = query.limit
+        coming, broken, handed = coming or [], broken or [], handed or []
+        shown = (
+            [(line(name, due), lane) for due, name, lane in coming],
+            [(line(name, due), lane) for due, name, lane in broken],
+        )
+        places = {one.ticket_id: lane for lines in shown for one, lane in lines} | {
+            name: lane for _, name, lane in handed
         }
-        places |= {ticket: lane for lane, part in parts.items() for _, ticket in _pairs(part.handoffs)}
         silent = [n for n in lanes if n not in parts or at - int(parts[n].owner[2]) > _SILENT_MS]
         return Found(
             "redis",
@@ -182,11 +192,11 @@ class Store:
             frame.clock == "wall",
             Lanes(frame.lanes, tuple(silent), tuple(n for n, part in parts.items() if part.owner[3] == "0")),
             _counts(parts.values()),
-            tuple(coming),
-            tuple(broken),
-            tuple(ticket for _, ticket in handed),
+            tuple(one for one, _ in shown[0]),
+            tuple(one for one, _ in shown[1]),
+            tuple(ticket for _, ticket, _ in handed),
             sum(part.handoffs_open for part in parts.values()),
-            await self._entries({t: places[t] for t in _tickets(coming, broken, handed)}),
+            await self._entries(places),
             tuple(_report(value) for value in answers[-1]),
         )
 
@@ -273,18 +283,28 @@ def _report(value: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", msgspec.json.decode(value.partition(b"\x1e")[2]))
 
 
-def _pairs(flat: list[str] | dict[str, str]) -> list[tuple[int, str]]:
-    """(score, member) of what a sorted set gave; an empty table of Lua comes as an empty map."""
-    names = flat if isinstance(flat, list) else []
-    return [(int(float(score)), name) for name, score in zip(names[::2], names[1::2], strict=True)]
+def _nearest(
+    parts: dict[int, list[str] | dict[str, str]], limit: int, share: int, *, latest: bool = False
+) -> list[tuple[int, str, int]] | None:
+    """(score, member, lane) of all lanes, the first `limit`; None where a lane that gave its whole share may have more of them.
 
-
-def _lines(flat: list[str] | dict[str, str]) -> list[Line]:
-    return [line(name, score) for score, name in _pairs(flat)]
-
-
-def _first(parts: Iterable[list[Line]]) -> list[Line]:
-    return sorted(one for part in parts for one in part)
+    A lane's part is flat: member, score, member, ...; an empty table of Lua comes as an empty map.
+    """
+    found: list[tuple[int, str, int]] = []
+    ends: list[int] = []
+    for lane, flat in parts.items():
+        if not isinstance(flat, list):
+            continue
+        found += [(int(score), name, lane) for score, name in zip(flat[1::2], flat[::2], strict=True)]
+        if len(flat) == 2 * share:
+            ends.append(int(flat[-1]))
+    found.sort(reverse=latest)
+    del found[limit:]
+    if not ends or share == limit:
+        return found
+    last = found[-1][0]
+    is_whole = len(found) == limit and (min(ends) >= last if not latest else max(ends) <= last)
+    return found if is_whole else None
 
 
 def _counts(parts: Iterable[_Part]) -> tuple[Count, ...]:
@@ -294,8 +314,3 @@ def _counts(parts: Iterable[_Part]) -> tuple[Count, ...]:
             before = sums.setdefault(facet, [0, 0, 0])
             sums[facet] = [a + b for a, b in zip(before, numbers, strict=True)]
     return tuple(Count(Facet.read(facet), *numbers) for facet, numbers in sorted(sums.items()))
-
-
-def _tickets(coming: Iterable[Line], broken: Iterable[Line], handed: Iterable[tuple[int, str]]) -> list[str]:
-    found = [one.ticket_id for one in coming] + [one.ticket_id for one in broken] + [ticket for _, ticket in handed]
-    return list(dict.fromkeys(found))

@@ -20,10 +20,12 @@ local function wanted(facet)
 end
 
 local counts, chosen, is_chosen = {}, {}, {}
+local some_paused = redis.call('ZCOUNT', KEYS[2], PAUSED, PAUSED) > 0
 for _, facet in ipairs(redis.call('SMEMBERS', KEYS[3])) do
   local of = KEYS[3] .. ':' .. facet
   local live = redis.call('ZCARD', of)
-  counts[#counts + 1] = {facet, live, redis.call('ZCOUNT', of, '-inf', '(' .. now), redis.call('ZCOUNT', of, PAUSED, PAUSED)}
+  local paused = some_paused and redis.call('ZCOUNT', of, PAUSED, PAUSED) or 0
+  counts[#counts + 1] = {facet, live, redis.call('ZCOUNT', of, '-inf', '(' .. now), paused}
   if narrow and wanted(facet) then
     chosen[#chosen + 1] = {of, live}
     is_chosen[facet] = true
@@ -38,16 +40,16 @@ end
 
 -- A wide filter finds enough among the nearest dues; a narrow one in the few facets that it wants.
 local function scanned(broken)
-  local found = {}
+  local found, size = {}, math.max(100, 4 * limit)
   for page = 0, 4 do
-    local some = range(KEYS[2], broken, page * 1000, 1000)
+    local some = range(KEYS[2], broken, page * size, size)
     for place = 1, #some, 2 do
       if is_chosen[string.match(some[place], '^[^\30]*')] then
         found[#found + 1], found[#found + 2] = some[place], some[place + 1]
         if #found == 2 * limit then return found end
       end
     end
-    if #some < 2000 then return found end
+    if #some < 2 * size then return found end
   end
   return nil
 end
