@@ -12,7 +12,7 @@ LINTERS := $(LINT)/.stamp-lint
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint bench lock clean
+.PHONY: help setup demo run test lint bench pictures lock clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -61,6 +61,9 @@ test: lint ## lint, then every test; the embedded broker is started where one is
 
 bench: $(TOOLS) ## figures of this machine, as ratios to their peers
 	@for f in $(wildcard benchmarks/*.py); do echo "==> $$f"; $(BIN)/python "$$f" || exit 1; done
+
+pictures: $(TOOLS) ## docs/images/board-*.png anew, from the page in a real browser; needs chromium
+	@SLA_PICTURES=docs/images $(BIN)/python -m pytest -q tests/board/test_page.py -k fits
 
 # For maintainers: needs `uv`. The result names no registry, so that it serves behind any mirror.
 UV   ?= uv
