@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -119,5 +120,10 @@ def test_two_workers_and_a_redis_that_comes_and_goes(kafka, tmp_path: Path) -> N
             every = signals_by_id(await bus.said())
             assert all(len(times) == 1 for times in every.values())
             await desk.stop()
+
+            # an open page does not hold it up
+            with urllib.request.urlopen(f"http://127.0.0.1:{two.port}/api/events", timeout=10) as stream:  # noqa: ASYNC210 - not ours to wait for
+                assert stream.readline() == b"event: board\n"
+                assert await asyncio.to_thread(two.terminate, 12) == 0
 
     asyncio.run(story())

@@ -213,7 +213,11 @@ class Board:
         unread = sum(len(lane.unread) for lane in lanes)
         clocks = [lane.clock() for lane in self._lanes.values()]
         ticks = self.frame.clock == "wall"
-        why = "REDIS_URL is unset" if self._store is None else f"Redis is away ({self._fault or 'it is slow'})"
+        why = (
+            "REDIS_URL is unset"
+            if self._store is None
+            else f"Redis is away ({(self._fault or 'slow').partition(':')[0]})"
+        )
         notes = [
             f"{why}: these are the tickets of the worker that you asked, {len(self._lanes)} of {self.frame.lanes} lanes"
         ]
@@ -367,6 +371,9 @@ class Board:
             shown, until = entry(unpack(row, key.decode(), self._rules.digest), self._rules, at)
         except (RowFromFuture, RowDamaged) as error:
             log.warning("board: %s", error)
+            return None
+        except Exception:  # one ticket that can't be shown must not keep the others away
+            log.exception("board: a ticket can't be shown")
             return None
         if until is not None and (lane.turn_at is None or until < lane.turn_at):
             lane.turn_at = until

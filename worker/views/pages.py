@@ -107,16 +107,16 @@ class Pages:
         self._streams += 1
         try:
             await response.prepare(request)
-            await self._stream(response, query)
+            await self._stream(request, response, query)
         except (ConnectionError, TimeoutError):
             pass  # it has gone, or does not read
         finally:
             self._streams -= 1
         return response
 
-    async def _stream(self, response: web.StreamResponse, query: Query) -> None:
+    async def _stream(self, request: web.Request, response: web.StreamResponse, query: Query) -> None:
         last, said_at = b"", 0.0
-        while True:
+        while request.transport is not None and not request.transport.is_closing():
             body, same = await self._answer(query, _EVERY_S * 0.9)
             at = time.monotonic()
             if same != last:
