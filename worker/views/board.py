@@ -34,7 +34,7 @@ from worker.views.waiting import Waiting
 log = logging.getLogger(__name__)
 
 _SLICE_S = 0.002
-#: At least so long between two turns: what changes meanwhile is one write.
+#: At least so long after a slice that was not used up: what changes meanwhile is one write.
 _REST_S = 0.02
 _BEAT_S = 2.0
 _KEEP_S = 60.0
@@ -283,7 +283,8 @@ class Board:
         self._shares.spend(spent)
         if self._store is not None:
             await self._write(self._store, pieces, beats=beats)
-        return max(_REST_S, self._shares.rest_after(spent))
+        least = 0.0 if spent >= _SLICE_S else _REST_S
+        return max(least, self._shares.rest_after(spent))
 
     def _look_ahead(self) -> None:
         """Where time alone has changed owners, all tickets of the lane are read again."""
