@@ -140,10 +140,12 @@ class Board:
         found = self._lanes.get(lane)
         if found is None:
             return
+        tickets = dict.fromkeys(keys)
+        self._shares.changed(len(tickets))
         if self._store is not None:
-            found.waiting.add(keys, time.monotonic())
+            found.waiting.add(tickets, time.monotonic())
         if found.own is not None:
-            found.unread.update(dict.fromkeys(keys))
+            found.unread.update(tickets)
         self._wake.set()
 
     def closed(self, lane: int) -> None:
@@ -354,7 +356,7 @@ class Board:
         if lane.sweep or lane.cursor is None or not lane.claimed:
             return
         cursor, names = await store.written(lane.number, lane.cursor)
-        lane.waiting.add([name for name in names if name not in lane.rows], time.monotonic())
+        lane.waiting.add({name: None for name in names if name not in lane.rows}, time.monotonic())
         lane.cursor = cursor or None
         lane.filled = lane.cursor is None
         if lane.filled:

@@ -14,9 +14,9 @@ class Waiting:
         self._since: float | None = None
         self._next_since: float | None = None
 
-    def add(self, keys: Iterable[bytes], at: float) -> None:
+    def add(self, keys: dict[bytes, None], at: float) -> None:
         """These changed at the instant `at` (monotonic seconds)."""
-        self._next.update(dict.fromkeys(keys))
+        self._next.update(keys)
         if self._next and self._next_since is None:
             self._next_since = at
 
