@@ -12,7 +12,7 @@ LINTERS := $(LINT)/.stamp-lint
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint bench dashboards lock clean
+.PHONY: help setup demo run test lint bench dashboards pictures lock clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -64,6 +64,9 @@ bench: $(TOOLS) ## figures of this machine, as ratios to their peers
 
 dashboards: $(TOOLS) ## write grafana/dashboards/*.json anew; ARGS="--board URL --runbooks URL --to FOLDER"
 	@$(BIN)/python -m grafana $(ARGS)
+
+pictures: $(TOOLS) ## docs/images/board-*.png anew, from the page in a real browser; needs chromium
+	@SLA_PICTURES=docs/images $(BIN)/python -m pytest -q tests/board/test_page.py -k fits
 
 # For maintainers: needs `uv`. The result names no registry, so that it serves behind any mirror.
 UV   ?= uv

@@ -171,7 +171,7 @@ async def million(runs: int, tickets: int) -> None:
         await alerts.start()
         await asyncio.sleep(2)
         idle.append(worst[0] * 1000)
-        alerts.opened(0, kept, lambda: at)
+        alerts.opened(0, kept, lambda: at, lambda: 0)
         worst[0], started = 0.0, time.perf_counter()
         while len(alerts._live) < 2 * tickets // 1000:  # noqa: ASYNC110 - nobody tells; each with its warning
             await asyncio.sleep(0.01)

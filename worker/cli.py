@@ -115,6 +115,16 @@ def _parser() -> argparse.ArgumentParser:
     ack.add_argument("--at", type=instant, metavar="T", help="when it was taken up; default: now")
     ack.set_defaults(command=_handoffs_ack)
 
+    board = commands.add_parser("board", help="live timers by the nearest due, and open handoffs, from Redis")
+    for name, what in (("office", "O"), ("severity", "S"), ("plan", "P")):
+        board.add_argument(f"--{name}", action="append", default=[], metavar=what, help="only these; again for more")
+    board.add_argument("--limit", type=int, default=30, metavar="N", help="lines of each table; default: 30")
+    board.add_argument("--json", action="store_true", help="as JSON, one line for each look")
+    board.add_argument(
+        "--watch", type=float, nargs="?", const=2.0, metavar="SECONDS", help="look again and again; default: every 2 s"
+    )
+    board.set_defaults(command=_board)
+
     _dead_arguments(commands)
 
     forget = commands.add_parser(
@@ -304,6 +314,28 @@ def _handoffs_ack(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
     number = _asked(settings, lookup.partition(settings, arguments.ticket))
     _asked(settings, feeder.update(settings, arguments.ticket.encode(), json.dumps(event).encode(), number))
     say(f"{arguments.ticket}: {arguments.office} takes it over at {event['handoff']['boundary']}")
+    return DONE
+
+
+def _board(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    import asyncio
+
+    from worker import board_command
+    from worker.views.looking import MOST, Query
+
+    settings = settings_of(environ)
+    if settings.redis_url is None:
+        raise Misuse("REDIS_URL: name the Redis of the running workers; without one each shows its own on its web page")
+    if not 1 <= arguments.limit <= MOST:
+        raise Misuse(f"--limit: from 1 to {MOST}")
+    if arguments.watch is not None and arguments.watch < 0.2:
+        raise Misuse("--watch: every 0.2 seconds at most")
+    query = Query(tuple(arguments.office), tuple(arguments.severity), tuple(arguments.plan), arguments.limit)
+
+    def write(text: str) -> None:
+        print(text, flush=True)
+
+    asyncio.run(board_command.shown(settings, query, write, machine=arguments.json, every=arguments.watch))
     return DONE
 
 

@@ -16,7 +16,7 @@ from worker.sla.calendars import tzdata_digest
 from worker.sla.policies import Rules
 from worker.stream import doctor
 from worker.stream.doctor import Finding
-from worker.views import board
+from worker.views import store
 
 _PATIENCE_S = 5.0
 _WORDS = {"ok": "ok     ", "note": "note   ", "wrong": "WRONG  ", "unknown": "unknown"}
@@ -35,7 +35,7 @@ def examine(settings: Settings) -> list[Finding]:
     if settings.redis_url is None:
         found.append(Finding("redis", "note", "REDIS_URL is unset: no board"))
     else:
-        why = board.unreachable(settings.redis_url)
+        why = store.unreachable(settings.redis_url)
         where = settings.redacted()["redis_url"]
         found.append(
             Finding("redis", "ok", f"{where} answers")

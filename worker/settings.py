@@ -74,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 16
     http_host: str = "127.0.0.1"
     http_port: int = 8088
+    http_token: str = ""
     data_dir: Path = Path(".local")
     clock: Literal["wall", "event"] = "wall"
     settle: int = 0
@@ -113,6 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         shown["salt"] = "***" if self.salt else ""
         shown["alertmanager_urls"] = [_without_password(url) for url in self.alertmanager_urls]
         shown["page_warnings"] = sorted(self.page_warnings)
+        shown["http_token"] = "***" if self.http_token else ""
         if self.redis_url:
             shown["redis_url"] = _without_password(self.redis_url)
         if self.kafka is not None and self.kafka.password:
@@ -133,7 +135,8 @@ VARIABLES: dict[str, str] = {
     "SLA_MAPPING": "mapping file for payloads that are not events of ours",
     "SLA_APP_ID": "consumer group, transactional ids and the table's changelog; default sla-worker",
     "SLA_PARTITIONS": "partitions of topics that the worker creates; default 16",
-    "SLA_HTTP_BIND": "host:port of /metrics, /livez, /readyz; default 127.0.0.1:8088",
+    "SLA_HTTP_BIND": "host:port of the board, /metrics, /livez, /readyz; default 127.0.0.1:8088",
+    "SLA_HTTP_TOKEN": "secret: the bearer token of the board and /metrics; unset: none is asked for",
     "SLA_DATA_DIR": "data of the embedded servers; default .local",
     "SLA_CLOCK": "wall or event; default wall",
     "SLA_SETTLE": "how long a due waits for late replies, as 0s, 30s, 2m; default 0s",
@@ -179,7 +182,7 @@ class _Reader:
         url = self._text("KAFKA_URL")
         settings = Settings(
             kafka=None if url is None else self._kafka(url),
-            redis_url=self._text("REDIS_URL"),
+            redis_url=self._redis(),
             alertmanager_urls=self._alertmanagers(),
             page_warnings=self._severities("SLA_PAGE_WARNINGS", WARNED),
             board_url=self._text("SLA_BOARD_URL"),
@@ -191,6 +194,7 @@ class _Reader:
             partitions=self._number("SLA_PARTITIONS", 16, 1, 10_000),
             http_host=host,
             http_port=port,
+            http_token=self._text("SLA_HTTP_TOKEN") or "",
             data_dir=Path(self._text("SLA_DATA_DIR") or ".local"),
             clock=self._choice("SLA_CLOCK", "wall", ("wall", "event")),  # type: ignore[arg-type]
             settle=self._duration("SLA_SETTLE", 0),
@@ -275,6 +279,14 @@ class _Reader:
         if not found <= set(SEVERITIES):
             self.faults.append(f"{name}: {text!r} is neither none nor some of {','.join(SEVERITIES)}")
         return found
+
+    def _redis(self) -> str | None:
+        url = self._text("REDIS_URL")
+        if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+            self.faults.append(
+                "REDIS_URL: it is no address of a Redis; write redis://host:6379/0, or rediss:// for TLS"
+            )
+        return url
 
     def _bind(self) -> tuple[str, int]:
         text = self._text("SLA_HTTP_BIND") or "127.0.0.1:8088"

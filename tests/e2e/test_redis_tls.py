@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import time
@@ -13,6 +14,7 @@ import pytest
 from tests.e2e.secure import authority, certificate
 from tests.e2e.test_doctor import doctor
 from tests.e2e.world import Bus
+from worker.views.store import Frame, Store
 
 PASSWORD = "a-word-that-no-report-may-show"
 
@@ -75,6 +77,15 @@ def test_redis_behind_tls_and_a_password(kafka, guarded: tuple[int, Path], tmp_p
         return next(line for line in text.splitlines() if "127.0.0.1" in line and str(port) in line)
 
     assert "answers" in told(f"rediss://:{PASSWORD}@127.0.0.1:{port}/0?ssl_ca_certs={ca}")
+
+    async def board() -> Frame | None:
+        store = Store(f"rediss://:{PASSWORD}@127.0.0.1:{port}/0?ssl_ca_certs={ca}", "tls", worker="w")
+        await store.announce(Frame(3, "wall"))
+        found = await store.frame()
+        await store.close()
+        return found
+
+    assert asyncio.run(board()) == Frame(3, "wall")
     stranger = told(f"rediss://:{PASSWORD}@127.0.0.1:{port}/0?ssl_ca_certs={other}")
     assert "does not answer" in stranger
     assert "CERTIFICATE_VERIFY_FAILED" in stranger

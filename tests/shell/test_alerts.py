@@ -101,7 +101,7 @@ class Scene:
         self.apply(key, opened(**fields), Tick(self.at))
 
     def open(self) -> None:
-        self.alerts.opened(0, self.rows, lambda: self.at)
+        self.alerts.opened(0, self.rows, lambda: self.at, lambda: 0)
 
     def changed(self, *keys: str) -> None:
         self.alerts.changed(0, [key.encode() for key in keys])
@@ -327,7 +327,7 @@ def test_nobody_listens_and_the_lanes_do_not_notice() -> None:
         await alerts.start()
         desk = Scene(LAW)
         desk.late("T-1")
-        alerts.opened(0, desk.rows, lambda: desk.at)
+        alerts.opened(0, desk.rows, lambda: desk.at, lambda: 0)
         await until(lambda: tally.failed > 1)
         await until(lambda: tally.stale > 0)  # that, and not how many requests failed, is what an alert is for
         await asyncio.wait_for(alerts.stop(), 2)
@@ -402,7 +402,7 @@ def test_a_password_in_the_url_is_used_and_not_logged(caplog: pytest.LogCaptureF
             alerts = Alerts(Settings(alertmanager_urls=(url,)), LAW, tally)
             await alerts.start()
             desk.late("T-1")
-            alerts.opened(0, desk.rows, lambda: desk.at)
+            alerts.opened(0, desk.rows, lambda: desk.at, lambda: 0)
             await until(lambda: tally.failed)
             desk.peers[0].status = 200
             await until(lambda: tally.pushed)

@@ -96,7 +96,9 @@ def run(folder: Path, environ: dict[str, str], *, say: Say, as_json: bool = Fals
             return 1
         code = _told(folder, crew, script, topic, times, say, as_json=as_json)
         if keep:
-            say(f"Everything keeps running until ctrl-C: KAFKA_URL={servers.kafka_url}, {crew.page}/metrics")
+            say(
+                f"Everything keeps running until ctrl-C: KAFKA_URL={servers.kafka_url}, {crew.page}/metrics, the board {crew.page}/"
+            )
             crew.wait()
         return code
 

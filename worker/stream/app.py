@@ -11,8 +11,10 @@ import gc
 import logging
 import os
 import signal
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -31,13 +33,17 @@ from worker.stream.floods import limit_floods
 from worker.stream.frame import BatchConsumer, Ledger, Raw, Transport
 from worker.stream.gate import Gate, Readings
 from worker.stream.lanes import Lanes
+from worker.stream.outbox import place
 from worker.stream.rekey import Rekeyer, RekeyGate
 from worker.stream.shop import CORE_ERROR, Shop, Turns
 from worker.stream.topics import Layout, ready
 from worker.stream.watching import Status, Viewer, Watcher
 from worker.views.alerts import Alerts
+from worker.views.board import Board
 from worker.views.metrics import Metrics
-from worker.views.web import Web
+from worker.views.pages import Pages
+from worker.views.store import About, Frame, Store
+from worker.views.web import Web, is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +201,15 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
     )
     law = _Law(rules, read, metrics)
     loop.add_signal_handler(signal.SIGHUP, law.reload)
-    web = Web(metrics.page, status.not_ready, status.not_alive)
+    pages = Pages()
+    web = Web(
+        metrics.page,
+        status.not_ready,
+        status.not_alive,
+        pages=pages,
+        token=settings.http_token,
+        degraded=lambda: [] if pages.board is None else pages.board.degraded(),
+    )
     layout = loop.run_until_complete(_prepare(settings, status, web, raw.topics.sources if raw.rekey else ()))
     if layout is None:
         return 0
@@ -209,7 +223,8 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
         return [Rekeyer(raw, p, targets[p.topic], layout.partitions, metrics.counted) for p in ours]
 
     crashes: list[asyncio.Task[None]] = []
-    viewers = _viewers(settings, law.rules, metrics)
+    pages.board = _board(settings, law.rules, metrics, layout.partitions, web.port)
+    viewers = _viewers(settings, law.rules, metrics, pages.board)
 
     def make_shop(app: Any) -> Shop:
         def crash(error: BaseException) -> None:
@@ -244,12 +259,20 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
     return code if isinstance(code, int) else 1
 
 
-def _viewers(settings: Settings, rules: Rules, metrics: Metrics) -> tuple[Viewer, ...]:
+def _viewers(settings: Settings, rules: Rules, metrics: Metrics, board: Board) -> tuple[Viewer, ...]:
     """Who shows tickets to people, by what the settings name."""
-    found: list[Viewer] = []
-    if settings.alertmanager_urls:
-        found.append(Alerts(settings, rules, metrics))
-    return tuple(found)
+    pagers: tuple[Viewer, ...] = (Alerts(settings, rules, metrics),) if settings.alertmanager_urls else ()
+    return (board, *pagers)
+
+
+def _board(settings: Settings, rules: Rules, metrics: Metrics, partitions: int, port: int) -> Board:
+    """The board; without a Redis each worker shows its own tickets."""
+    host, bound = socket.gethostname(), settings.http_host
+    name = host if bound in ("0.0.0.0", "::") else f"[{bound}]" if ":" in bound else bound  # noqa: S104 - compared, not bound
+    about = About(host, f"http://{name}:{port}/")
+    worker = f"{host}-{uuid.uuid4().hex[:12]}"
+    store = None if settings.redis_url is None else Store(settings.redis_url, settings.app_id, worker=worker)
+    return Board(store, rules, metrics, Frame(partitions, settings.clock), lambda: about, _now, place)
 
 
 async def _prepare(settings: Settings, status: Status, web: Web, raw: tuple[str, ...]) -> Layout | None:
@@ -259,7 +282,12 @@ async def _prepare(settings: Settings, status: Status, web: Web, raw: tuple[str,
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     port = await web.start(settings.http_host, settings.http_port)
-    log.info("metrics on http://%s:%d/metrics", settings.http_host, port)
+    log.info("the board on http://%s:%d/, metrics under /metrics", settings.http_host, port)
+    if not settings.http_token and not is_loopback(settings.http_host):
+        log.warning(
+            "SLA_HTTP_BIND: anybody who reaches %s can read the board; SLA_HTTP_TOKEN asks for a token",
+            settings.http_host,
+        )
 
     def report(faults: list[str]) -> None:
         status.faults[:] = faults or ["waiting for partitions"]

@@ -111,6 +111,10 @@ class Lane:
         if self._outbox is not None:
             await self._outbox.stop()
 
+    def _reached(self) -> int:
+        """The end of what it has read and written in the changelog."""
+        return self.end
+
     def _hide(self) -> None:
         for viewer in self.shop.viewers:
             viewer.closed(self.number)
@@ -212,7 +216,7 @@ class Lane:
         self._committed = self.desk.position
         self._said_at = time.monotonic()
         for viewer in self.shop.viewers:
-            viewer.opened(self.number, self.desk.rows, self.desk.clock)
+            viewer.opened(self.number, self.desk.rows, self.desk.clock, self._reached)
         self.opened.set()
 
     async def _begin(self, first: Position) -> int:

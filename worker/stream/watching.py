@@ -94,10 +94,13 @@ class Viewer(Protocol):
     async def stop(self) -> None:
         """End; soon, whatever hangs."""
 
-    def opened(self, lane: int, rows: Mapping[bytes, bytes], clock: Callable[[], int]) -> None:
+    def opened(
+        self, lane: int, rows: Mapping[bytes, bytes], clock: Callable[[], int], reached: Callable[[], int]
+    ) -> None:
         """A lane is open. `rows`: each ticket's row by key, now and later; a row is for `worker.sla.rows.unpack`.
 
-        `clock`: the lane's, in UTC ms. A lane that opens again says so again, with other rows.
+        `clock`: the lane's, in UTC ms; `reached`: how far in the changelog it stands, which no former owner ever gets
+        ahead of. A lane that opens again says so again, with other rows.
         """
 
     def changed(self, lane: int, keys: Iterable[bytes]) -> None:

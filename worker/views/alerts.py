@@ -91,7 +91,13 @@ class Alerts:
         if self._session is not None:
             await self._session.close()
 
-    def opened(self, lane: int, rows: Mapping[bytes, bytes], clock: Callable[[], int]) -> None:
+    def opened(
+        self,
+        lane: int,
+        rows: Mapping[bytes, bytes],
+        clock: Callable[[], int],
+        reached: Callable[[], int],  # noqa: ARG002 - Alertmanager needs no fence
+    ) -> None:
         """A lane is open: look through all of its rows."""
         self.closed(lane)
         self._lanes[lane] = _Lane(rows, clock)

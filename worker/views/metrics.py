@@ -5,7 +5,7 @@ from the lanes' loop and are cheap; gauges of all lanes are set once a second.
 
 Who fills what. The lanes: the Watcher's methods. The board, about once a second while it is configured: `board`, and
 `board_failed` for each write that failed. The pages, about once a second while an Alertmanager is named: `pages`, and
-`page_pushed`, `page_failed` for each batch and peer, `page_withheld` for each verdict that pages nobody.
+`page_pushed` and `page_failed` for each batch and peer.
 """
 
 from __future__ import annotations
@@ -200,14 +200,14 @@ class Metrics:
 
     # What the board tells
 
-    def board(self, *, up: bool, stale_seconds: float) -> None:
+    def board(self, up: bool, stale_seconds: float) -> None:
         """Does Redis take what is written, and how old is the oldest change that it does not have?"""
         self._gauges["sla_board_up"].set(up)
         self._gauges["sla_board_stale_seconds"].set(stale_seconds)
 
-    def board_failed(self) -> None:
-        """A write to the board failed."""
-        self._counters["sla_board_failures"].inc()
+    def board_failed(self, kind: str) -> None:
+        """A write to the board failed: `away`, `refused` or `lost`."""
+        self._counters["sla_board_failures"].labels(kind).inc()
 
     # What the pages tell
 
@@ -224,10 +224,6 @@ class Metrics:
     def page_failed(self) -> None:
         """An Alertmanager did not take a batch."""
         self._counters["sla_alertmanager_failures"].inc()
-
-    def page_withheld(self, reason: str) -> None:
-        """A verdict pages nobody: `policy_changed` or `severity`."""
-        self._counters["sla_alertmanager_withheld"].labels(reason).inc()
 
 
 def _sentence(name: str) -> str:

@@ -91,7 +91,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "failure": ("fenced", "failed", "shut", "away"),
     "outcome": ("taken", "refused"),
     "noted": COUNTS,
-    "withheld": ("policy_changed", "severity"),
+    "board_failure": ("away", "refused", "lost"),
 }
 
 #: What the values of a label mean, for people.
@@ -111,7 +111,7 @@ LABELS: dict[str, str] = {
     "failure": "`fenced`: another worker took the partition; `away`: no broker; `shut`: `/readyz` says why; `failed`: else",
     "outcome": "`refused`: the files have faults, and the old rules stay",
     "region": "a region of the regions file",
-    "withheld": "why nobody is paged: rules that changed, or a severity that is not paged",
+    "board_failure": "Redis was away, refused a former owner, or had lost what it was given",
     "rules": "digest of policies, calendars, rota and timezone data in force",
     "tzdata": "digest of the timezone database",
     "tzdata_version": "its release",
@@ -195,7 +195,7 @@ SERIES: tuple[Series, ...] = (
     # The board in Redis
     Series("sla_board_up", "gauge", "1 while the board's Redis takes what is written; 0 where it does not, or there is none.", "0 or 1"),
     Series("sla_board_stale_seconds", "gauge", "Age of the oldest change that the board does not show; 0 without a board.", "seconds"),
-    Series("sla_board_failures", "counter", "Writes to the board that failed.", "writes"),
+    Series("sla_board_failures", "counter", "Writes to the board that failed.", "writes", {"kind": "board_failure"}),
     # Pages through Alertmanager
     Series("sla_alertmanager_pushes", "counter", "Batches that an Alertmanager took.", "batches"),
     Series("sla_alertmanager_failures", "counter", "Batches that an Alertmanager did not take.", "batches"),
@@ -204,7 +204,6 @@ SERIES: tuple[Series, ...] = (
         "Age of the oldest page that no Alertmanager has taken; 0 when there is none, or no Alertmanager is named.", "seconds",
     ),
     Series("sla_alertmanager_live_pages", "gauge", "Pages that fire now, of this worker's lanes.", "pages", {"severity": "severity"}),
-    Series("sla_alertmanager_withheld", "counter", "Verdicts that page nobody.", "verdicts", {"reason": "withheld"}),
 )  # fmt: skip
 
 #: What the operating system tells of this process (Linux only), by prometheus_client's own collector.
