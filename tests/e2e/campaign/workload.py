@@ -104,10 +104,9 @@ def _rota(boundary: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plan(seed: str, shape: Shape, start: int) -> list[Step]:
-    """What is sent, in the order in which it is. `start` (UTC ms) tells only how far away the next boundaries are."""
+def plan(seed: str, shape: Shape, boundary: int) -> list[Step]:
+    """What is sent, in the order in which it is. `boundary`: the first one, in ms after the start."""
     dice = random.Random(seed)
-    boundary = first_boundary(start) - start
     steps: list[Step] = []
     for number in range(shape.tickets):
         steps += _ticket(dice, shape, f"T-{number}", boundary)
