@@ -142,6 +142,11 @@ class BatchConsumer(driver.Consumer):
         """The same."""
         return dict.fromkeys(partitions, 0)
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust looks here for streams that stand still, and crashes where a partition has no position yet, as behind a
+        slow broker. The lanes tell for themselves when they don't get on.
+        """
+
     def readings(self, part: TopicPartition) -> Readings | None:
         """How far this source partition was read; None while that is not known."""
         return self._readings.get(part)
