@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 import time
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     if words.mutants is not None and words.faults == "all":
         faults = []
     seeds = [int(part) for part in words.seeds.split(",")]
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers go away here: that is no news
     started = time.monotonic()
     runs: list[tuple[Fault, int, str]] = [(BY_NAME[name], seed, "") for name in faults for seed in seeds]
     runs += [(BY_NAME[MUTANTS[mutant]], seeds[0], mutant) for mutant in mutants]

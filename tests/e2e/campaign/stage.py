@@ -24,7 +24,7 @@ from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
 
 from tests.e2e.brokers import admin
-from tests.e2e.campaign.oracle import Case, Change, Finding, Verdict, judge, misplaced
+from tests.e2e.campaign.oracle import Case, Change, Finding, Verdict, judge, misplaced, story
 from tests.e2e.campaign.workload import Shape, Step, first_boundary, plan, rules_files
 from tests.e2e.world import PARTITIONS, Bus, WorkerProcess, now_ms
 from worker.rules import rulebook
@@ -171,7 +171,7 @@ class Stage:
 
     async def feed(self, steps: list[Step]) -> None:
         """Send the plan at its times."""
-        desk = await self.bus.helpdesk(client_id="desk", request_timeout_ms=5000)
+        desk = await self.bus.helpdesk(client_id="desk")
         topics = {"created": self.bus.created, "updated": self.bus.updated}
         try:
             waiting = []
@@ -283,13 +283,16 @@ async def perform(
         for task in keeping:
             task.cancel()
         await asyncio.gather(*(keeper.stop() for keeper in stage.keepers))
-        last = await asyncio.to_thread(judge, await stage.stored(now_ms() - 5000))
+        case = await stage.stored(now_ms() - 5000)
+        last = await asyncio.to_thread(judge, case)
         verdict.findings = sorted({*verdict.findings, *last.findings})
         outcome.events, outcome.signals, outcome.handoffs = verdict.events, last.signals, last.handoffs
         outcome.retracted, outcome.letters = last.retracted, verdict.letters
         outcome.found = {kind: n for kind in ("lost", "twice", "early", "invented", "differs", "unjustified", "dead",
                                               "lag") if (n := verdict.count(kind))}  # fmt: skip
         outcome.findings = [str(one) for one in verdict.findings[:40]]
+        for ticket in sorted({one.where for one in verdict.findings if one.where.startswith("T-")})[:20]:
+            (stage.folder / f"found-{ticket}.txt").write_text(story(case, ticket))
     except Exception as error:  # noqa: BLE001 - a run that fails is a line in the table, and the others go on
         outcome.trouble = f"{type(error).__name__}: {error}"[:500]
     finally:
