@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 from worker.settings import KafkaAccess, Settings
@@ -10,7 +11,8 @@ from worker.sla.policies import Rules
 from worker.stream import lane as lanes
 from worker.stream.gate import Gate
 from worker.stream.lane import Lane
-from worker.stream.shop import Shop
+from worker.stream.position import Reached
+from worker.stream.shop import Chunk, Shop
 from worker.stream.topics import Layout
 from worker.stream.watching import Status
 from worker.stream.wire import Door
@@ -21,6 +23,10 @@ class Quiet:
 
     def __init__(self) -> None:
         self.failures: list[str] = []
+        self.counts: list[tuple[str, int]] = []
+
+    def counted(self, reason: str, times: int = 1) -> None:
+        self.counts.append((reason, times))
 
     def failed(self, kind: str) -> None:
         self.failures.append(kind)
@@ -88,5 +94,27 @@ def test_failures_that_nothing_explains_end_the_worker_loudly(monkeypatch) -> No
         assert [str(crash) for crash in crashes] == ["never seen"]
         assert watcher.failures == ["failed"] * 3
         await lane.close(0.1)
+
+    asyncio.run(story())
+
+
+def test_what_a_shut_lane_did_not_take_is_acknowledged_when_it_was_read_all_the_same() -> None:
+    """Else the group's offset stays behind until the next record comes, and whoever watches it sees a lag for ever."""
+    acknowledged: list[str] = []
+
+    async def story() -> None:
+        watcher = Quiet()
+        lane = Lane(0, shop(watcher))
+        records = [SimpleNamespace(offset=offset) for offset in (7, 8)]
+        await lane.put(Chunk("a", 7, records, lambda: acknowledged.append("a")))
+        assert watcher.counts == [("not_taken", 2)]
+        for reached in (6, 7):
+            lane.desk.position = lane.desk.position.with_reached({"a": Reached(reached)})
+            lane._acknowledge_untaken()
+            assert acknowledged == []
+        lane.desk.position = lane.desk.position.with_reached({"a": Reached(8)})
+        lane._acknowledge_untaken()
+        lane._acknowledge_untaken()
+        assert acknowledged == ["a"]
 
     asyncio.run(story())

@@ -178,7 +178,11 @@ def test_every_signal_is_the_same_whichever_source_is_read_first(
     law: Any, opener: str, history: list[tuple[int, dict[str, Any]]], dice: random.Random
 ) -> None:
     """Each source is read in its own order, as the facts reached the bus; how the two interleave says nothing."""
-    known = [replace(f, known_at=f.occurred_at + dice.choice([0, 0, 3_600_000, 90_000_000])) for f in facts(opener, history)]
+    outage = START + dice.randrange(14 * 1440) * 60_000  # what was sent before its end came at its end
+    late = [f.occurred_at + dice.choice([0, 0, 3_600_000, 90_000_000]) for f in facts(opener, history)]
+    if dice.random() < 0.5:
+        late = [max(at, outage) if at > outage - 200_000_000 else at for at in late]
+    known = [replace(f, known_at=at) for f, at in zip(facts(opener, history), late, strict=True)]
     known.sort(key=lambda f: f.known_at)
     creation, updates = [f for f in known if f.created], [f for f in known if not f.created]
     place = dice.randrange(len(updates) + 1)

@@ -166,8 +166,8 @@ class BatchConsumer(driver.Consumer):
         return False
 
     def _applied(self, part: TP, offset: int) -> None:
-        """Records were applied and committed; lanes say so in order, so the last one says it all."""
-        self._done[part] = offset
+        """Records were applied and committed, with all before them."""
+        self._done[part] = offset = max(offset, self._done.get(part, -1))
         self._acked[part] = [offset]
         self._n_acked += 1
 

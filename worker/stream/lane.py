@@ -58,6 +58,7 @@ class Lane:
         self._parked = parked
         self._adopted: Rules | None = None
         self._inbox: deque[Chunk] = deque()
+        self._untaken: dict[str, Chunk] = {}
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._outbox: Outbox | None = None
@@ -86,6 +87,7 @@ class Lane:
             self._inbox.append(chunk)
             self._wake.set()
         else:
+            self._untaken[chunk.topic] = chunk
             self.shop.watcher.counted("not_taken", len(chunk.records))
 
     def adopt(self, rules: Rules) -> None:
@@ -253,6 +255,7 @@ class Lane:
         if flush or time.monotonic() - self._said_at > _QUIET_S:
             await self._commit(flush)
         self._settled = True
+        self._acknowledge_untaken()
         for _ in range(taken):
             self._inbox.popleft().ack()
         if taken:
@@ -260,6 +263,13 @@ class Lane:
         self._move()
         if not flush and not taken:
             await self._sleep(waits_for_gate)
+
+    def _acknowledge_untaken(self) -> None:
+        """What was not taken has been read from the source since: else the group's offset waits for the next record."""
+        for topic, chunk in list(self._untaken.items()):
+            if self.desk.position.of(topic).offset >= chunk.records[-1].offset:
+                del self._untaken[topic]
+                chunk.ack()
 
     async def _waits_for_more(self, flush: Flush, taken: int, waits_for_gate: bool) -> bool:
         """Is it too soon for another transaction? Then it waits for more records, the next due, or until it is time.

@@ -28,7 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.campaign", description=__doc__)
     parser.add_argument("--faults", default="all", help=f"all, none, or some of {', '.join(BY_NAME)}")
     parser.add_argument("--seeds", default="1,2,3", help="numbers; a fault with a seed is one run")
-    parser.add_argument("--mutants", default=None, help=f"all, none, or some of {', '.join(MUTANTS)}; all with all faults")
+    parser.add_argument(
+        "--mutants", default=None, help=f"all, none, or some of {', '.join(MUTANTS)}; all with all faults"
+    )
     parser.add_argument("--parallel", type=int, default=3, help="runs at a time")
     parser.add_argument("--results", type=Path, help="append each result to this file of JSON lines")
     parser.add_argument("--table", type=Path, help="write the tables to this file; alone with --results: of that file")

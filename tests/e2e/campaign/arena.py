@@ -105,7 +105,7 @@ class Arena:
         if fault.needs == "tmpfs":
             stage.small = small
             if fault.broker == "shared":
-                stage.more["SLA_DATA_DIR"] = str(small / "data")
+                stage.data = small
         if fault.needs == "redis":
             redis = Valkey(folder / "redis", say=self._say)
             await _serve(stack, redis)
@@ -209,5 +209,3 @@ def said(outcome: Outcome, mutant: str = "") -> str:
     found = ", ".join(f"{n} {kind}" for kind, n in outcome.found.items())
     lines = [head + f": {found or outcome.trouble}", *(f"    {one}" for one in outcome.findings[:8])]
     return "\n".join([*lines, f"    again: {again(outcome.fault, outcome.seed, mutant)}"])
-
-

@@ -300,6 +300,8 @@ MUTANTS: dict[str, Callable[[], None]] = {
 
 def arm(environment: Mapping[str, str]) -> None:
     """Set what the environment asks for."""
+    if mutant := environment.get("CAMPAIGN_MUTANT"):
+        MUTANTS[mutant]()
     if kill := environment.get("CAMPAIGN_KILL"):
         point, _, passages = kill.partition(":")
         set_trap(Trap(point, int(passages)))
@@ -308,8 +310,6 @@ def arm(environment: Mapping[str, str]) -> None:
     if behind := environment.get("CAMPAIGN_BEHIND"):
         word, _, seconds = behind.partition(":")
         fall_behind(word, float(seconds))
-    if mutant := environment.get("CAMPAIGN_MUTANT"):
-        MUTANTS[mutant]()
 
 
 if __name__ == "__main__":

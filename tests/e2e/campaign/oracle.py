@@ -143,9 +143,7 @@ def judge(case: Case) -> Verdict:
         retracted += pairs
         findings += wrong
     events = sum(len(records) for records in case.sources.values())
-    return Verdict(
-        sorted(set(findings)), events, len(case.signals), len(case.handoffs), retracted, len(expected_dead)
-    )
+    return Verdict(sorted(set(findings)), events, len(case.signals), len(case.handoffs), retracted, len(expected_dead))
 
 
 def story(case: Case, ticket_id: str) -> str:
@@ -286,9 +284,7 @@ class _Follow:
         assert self._case.change is not None  # or there would be no instant of a change
         upto = [sum(one.at < self._switch for one in stream) for stream in self._streams]
         upto = [max(a, b) for a, b in zip(upto, self._read, strict=True)]
-        fresh = [
-            one for stream, a, b in zip(self._streams, self._read, upto, strict=True) for one in stream[a:b]
-        ]
+        fresh = [one for stream, a, b in zip(self._streams, self._read, upto, strict=True) for one in stream[a:b]]
         for one in sorted(fresh, key=_arrival):
             self._ticket = tickets.apply(self._ticket, one.event, self._rules).ticket
         self._read, self._rules = upto, self._case.change.rules
@@ -336,9 +332,7 @@ def standing_verdicts(said: Iterable[dict[str, Any]]) -> Counter[tuple[object, .
     return Counter(standing.values())
 
 
-def _pairs(
-    ticket_id: str, records: Sequence[Arrived], said: Sequence[dict[str, Any]]
-) -> tuple[int, list[Finding]]:
+def _pairs(ticket_id: str, records: Sequence[Arrived], said: Sequence[dict[str, Any]]) -> tuple[int, list[Finding]]:
     """How many breaches were rightly taken back, and the retractions without a reason."""
     dues = {body["id"]: instant(body["due"]) for body in said if body["kind"] == "breached"}
     found, pairs = [], 0
@@ -370,7 +364,9 @@ def _early(bodies: dict[str, list[tuple[Said, dict[str, Any]]]]) -> Iterator[Fin
             due = body["due"] if body["kind"] == "breached" else None
             if body["kind"] in ("completed", "missed") and "boundary" in body:
                 due = body["boundary"]["utc"]
-            if (due is not None and record.timestamp <= instant(due)) or record.timestamp < instant(body["detected_at"]):
+            if (due is not None and record.timestamp <= instant(due)) or record.timestamp < instant(
+                body["detected_at"]
+            ):
                 yield Finding("early", ticket, f"{_named_body(body)} was on the topic at {record.timestamp}")
 
 

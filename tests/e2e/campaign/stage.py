@@ -34,7 +34,6 @@ from worker.stream import ledger, wire
 from worker.stream.clients import arguments
 from worker.stream.outbox import place
 from worker.stream.position import Position
-from worker.stream.reader import read_all
 
 _LAUNCHER = (sys.executable, "-m", "tests.e2e.campaign.launcher", "run")
 _PATIENCE_S = 60.0
@@ -132,6 +131,7 @@ class Stage:
         self.link: Any = None
         self.more_servers: dict[str, Any] = {}
         self.small = folder
+        self.data: Path | None = None
         self.more: dict[str, str] = {}
 
     async def topics(self, replicas: int = 1) -> None:
@@ -154,6 +154,8 @@ class Stage:
             self.bus, name, KAFKA_URL=self.worker_url, SLA_ROTA=str(self.folder / "rota.yaml"),
             SLA_ANNOUNCE_FROM="2020-01-01T00:00:00Z", SLA_SESSION="6s", **{**self.more, **more},
         )  # fmt: skip
+        if self.data is not None:
+            process.environment["SLA_DATA_DIR"] = str(self.data / name)
         keeper = Keeper(process, self.dice, traps)
         self.keepers.append(keeper)
         return keeper

@@ -94,7 +94,13 @@ def first_boundary(start: int) -> int:
 def _rota(boundary: int) -> str:
     """Four offices in UTC that opened an hour ago, one after the other; they close a minute after each other."""
     minutes = boundary // _MINUTE % 1440
-    lines = ["kind: rota", "name: campaign", f"lead: {LEAD // 1000}s", f"escalate_after: {ESCALATE // 1000}s", "offices:"]
+    lines = [
+        "kind: rota",
+        "name: campaign",
+        f"lead: {LEAD // 1000}s",
+        f"escalate_after: {ESCALATE // 1000}s",
+        "offices:",
+    ]
     for place, office in enumerate(_OFFICES):
         opens = max(0, minutes - 60 + 5 * place)
         closes = minutes + (place if place < 3 else 300)
