@@ -25,7 +25,7 @@ from aiokafka.errors import KafkaError
 
 from tests.e2e.brokers import admin
 from tests.e2e.campaign.oracle import Case, Change, Finding, Verdict, judge, misplaced, story
-from tests.e2e.campaign.workload import Shape, Step, first_boundary, plan, rules_files
+from tests.e2e.campaign.workload import Shape, Step, first_boundary, next_handover, plan, rules_files
 from tests.e2e.world import PARTITIONS, Bus, WorkerProcess, now_ms
 from worker.rules import rulebook
 from worker.sla.policies import Rules
@@ -271,11 +271,12 @@ async def perform(
     keeping: list[asyncio.Task[None]] = []
     try:
         await stage.topics(replicas)
-        boundary = stage.write_rules(now_ms() + 8000)
+        first = stage.write_rules(now_ms() + 8000)
         keeping = [asyncio.ensure_future(keeper.keep()) for keeper in stage.keepers if not keeper.held]
         await stage.ready()
         stage.start = now_ms()
-        steps = plan(f"{name} {seed}", shape, boundary - stage.start)
+        boundary, incoming = next_handover(first, stage.start)
+        steps = plan(f"{name} {seed}", shape, boundary - stage.start, incoming)
         acting = asyncio.ensure_future(act(stage))
         await stage.feed(steps)
         await asyncio.wait_for(acting, 120)

@@ -91,6 +91,13 @@ def first_boundary(start: int) -> int:
     return (start + 8_000 + _MINUTE - 1) // _MINUTE * _MINUTE
 
 
+def next_handover(first: int, start: int) -> tuple[int, str]:
+    """The first boundary that leaves a run 8 s for its tickets, counted from `first` (UTC ms), and the office that takes over."""
+    place = max(0, -((first - start - 8_000) // _MINUTE))
+    place = min(place, len(_OFFICES) - 2)
+    return first + place * _MINUTE, _OFFICES[place + 1]
+
+
 def _rota(boundary: int) -> str:
     """Four offices in UTC that opened an hour ago, one after the other; they close a minute after each other."""
     minutes = boundary // _MINUTE % 1440
@@ -110,12 +117,12 @@ def _rota(boundary: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plan(seed: str, shape: Shape, boundary: int) -> list[Step]:
-    """What is sent, in the order in which it is. `boundary`: the first one, in ms after the start."""
+def plan(seed: str, shape: Shape, boundary: int, incoming: str = _OFFICES[1]) -> list[Step]:
+    """What is sent, in the order in which it is. `boundary`: the next one, in ms after the start; `incoming`: who takes over."""
     dice = random.Random(seed)
     steps: list[Step] = []
     for number in range(shape.tickets):
-        steps += _ticket(dice, shape, f"T-{number}", boundary)
+        steps += _ticket(dice, shape, f"T-{number}", boundary, incoming)
     steps += [_again(dice, step) for step in steps if dice.random() < shape.twice]
     steps += [_bad(dice, shape, step) for step in steps if dice.random() < shape.bad]
     if shape.behind:
@@ -128,7 +135,7 @@ def plan(seed: str, shape: Shape, boundary: int) -> list[Step]:
     return sorted(steps, key=lambda step: step.sent)
 
 
-def _ticket(dice: random.Random, shape: Shape, ticket: str, boundary: int) -> list[Step]:
+def _ticket(dice: random.Random, shape: Shape, ticket: str, boundary: int, incoming: str) -> list[Step]:
     opened = dice.randrange(shape.lasts)
     severity = dice.choice(["L1", "L1", "L2", "L2", "L3", "L4"])
     role = dice.choices(["customer", "agent", "bot"], [18, 1, 1])[0]
@@ -145,7 +152,7 @@ def _ticket(dice: random.Random, shape: Shape, ticket: str, boundary: int) -> li
         occurred = None if dice.random() < 0.03 else at
         steps.append(Step(at + _delay(dice, shape), "updated", ticket, update, occurred))
     if severity == "L1":
-        steps += _handoffs(dice, ticket, opened, boundary)
+        steps += _handoffs(dice, ticket, opened, boundary, incoming)
     return steps
 
 
@@ -169,11 +176,11 @@ def _change(dice: random.Random, ticket: str) -> dict[str, Any]:
     return {"message": agent, "severity": dice.choice(["L1", "L2"]), "status": "open"}
 
 
-def _handoffs(dice: random.Random, ticket: str, opened: int, boundary: int) -> list[Step]:
-    """Acknowledgements around the first boundary: in time, late, by the wrong office, or none."""
+def _handoffs(dice: random.Random, ticket: str, opened: int, boundary: int, incoming: str) -> list[Step]:
+    """Acknowledgements around the boundary: in time, late, by the wrong office, or none."""
     steps = []
     if opened < boundary and dice.random() < 0.6:
-        who = dice.choices(["beta", "gamma", "standard"], [8, 1, 1])[0]
+        who = dice.choices([incoming, "delta", "standard"], [8, 1, 1])[0]
         at = max(opened + 200, boundary + dice.randrange(-15_000, 7_000))
         body = {"event_id": f"{ticket}/ack", "ticket_id": ticket,
                 "handoff": {"acknowledged_by": who, "boundary": boundary}}  # fmt: skip
