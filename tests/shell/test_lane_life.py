@@ -6,13 +6,14 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+from msgspec.structs import replace
+
 from worker.settings import KafkaAccess, Settings
 from worker.sla.policies import Rules
 from worker.stream import lane as lanes
 from worker.stream.gate import Gate
 from worker.stream.lane import Lane
-from worker.stream.position import Reached
-from worker.stream.shop import Chunk, Shop
+from worker.stream.shop import Chunk, Flush, Shop
 from worker.stream.topics import Layout
 from worker.stream.watching import Status
 from worker.stream.wire import Door
@@ -98,23 +99,35 @@ def test_failures_that_nothing_explains_end_the_worker_loudly(monkeypatch) -> No
     asyncio.run(story())
 
 
-def test_what_a_shut_lane_did_not_take_is_acknowledged_when_it_was_read_all_the_same() -> None:
+def test_what_a_lane_has_read_by_itself_is_acknowledged_when_it_is_committed(monkeypatch) -> None:
     """Else the group's offset stays behind until the next record comes, and whoever watches it sees a lag for ever."""
-    acknowledged: list[str] = []
+    acknowledged: list[tuple[str, int, int]] = []
+
+    async def read_range(*_: object) -> tuple[list[Any], int]:
+        return [SimpleNamespace(offset=n, timestamp=n, key=b"k", value=None, headers=()) for n in (7, 8)], 9
+
+    monkeypatch.setattr(lanes.ledger, "read_range", read_range)
 
     async def story() -> None:
-        watcher = Quiet()
-        lane = Lane(0, shop(watcher))
-        records = [SimpleNamespace(offset=offset) for offset in (7, 8)]
-        await lane.put(Chunk("a", 7, records, lambda: acknowledged.append("a")))
-        assert watcher.counts == [("not_taken", 2)]
-        for reached in (6, 7):
-            lane.desk.position = lane.desk.position.with_reached({"a": Reached(reached)})
-            lane._acknowledge_untaken()
+        lane = Lane(0, shop(Quiet()))
+        lane.shop = replace(lane.shop, applied=lambda part, offset: acknowledged.append((*part, offset)))
+        commits = 0
+
+        async def commit(_: Flush) -> None:
+            nonlocal commits
+            commits += 1
             assert acknowledged == []
-        lane.desk.position = lane.desk.position.with_reached({"a": Reached(8)})
-        lane._acknowledge_untaken()
-        lane._acknowledge_untaken()
-        assert acknowledged == ["a"]
+
+        lane._commit = commit  # type: ignore[method-assign]
+        topic = lane.shop.settings.topics.created
+        flush = Flush()
+        assert await lane._close_gap(flush, topic, 9, None)
+        assert acknowledged == []
+        lane._inbox.append(
+            Chunk(topic, 9, [SimpleNamespace(offset=9, timestamp=9, key=b"k", value=None, headers=())], int)
+        )
+        await lane._flush()
+        assert commits == 1
+        assert acknowledged == [(topic, 0, 8)]
 
     asyncio.run(story())

@@ -118,7 +118,7 @@ class BatchConsumer(driver.Consumer):
         last = records[-1].offset
         since, self._next[part] = self._next.get(part), last + 1
         self._read_offset[part] = last  # Faust would take what lies between two messages for a gap
-        return Delivered(part, since, records, partial(self._applied, part, last))
+        return Delivered(part, since, records, partial(self.applied, part, last))
 
     def _note(self, records: Mapping[Any, Any]) -> None:
         """Between two fetches the consumer stands still: its positions and what it handed over agree now."""
@@ -165,7 +165,7 @@ class BatchConsumer(driver.Consumer):
             return True
         return False
 
-    def _applied(self, part: TP, offset: int) -> None:
+    def applied(self, part: TP, offset: int) -> None:
         """Records were applied and committed, with all before them."""
         self._done[part] = offset = max(offset, self._done.get(part, -1))
         self._acked[part] = [offset]

@@ -58,7 +58,7 @@ class Lane:
         self._parked = parked
         self._adopted: Rules | None = None
         self._inbox: deque[Chunk] = deque()
-        self._untaken: dict[str, Chunk] = {}
+        self._read_alone: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._outbox: Outbox | None = None
@@ -87,7 +87,6 @@ class Lane:
             self._inbox.append(chunk)
             self._wake.set()
         else:
-            self._untaken[chunk.topic] = chunk
             self.shop.watcher.counted("not_taken", len(chunk.records))
 
     def adopt(self, rules: Rules) -> None:
@@ -192,7 +191,7 @@ class Lane:
         loaded = await load(self.shop, self.number, self.parts, parked, self._begin, self._move)
         self.desk.take_over(loaded)
         self.end = loaded.end
-        self._verified, self._ahead_since = {}, {}
+        self._verified, self._ahead_since, self._read_alone = {}, {}, {}
         self._passage.forget()
         self._fault, self.gate_closed_since = None, None
         self._open = self._settled = True
@@ -255,7 +254,9 @@ class Lane:
         if flush or time.monotonic() - self._said_at > _QUIET_S:
             await self._commit(flush)
         self._settled = True
-        self._acknowledge_untaken()
+        while self._read_alone:  # nobody else acknowledges it, and the group's offset would wait for the next record
+            topic, offset = self._read_alone.popitem()
+            self.shop.applied(self.parts[topic], offset)
         for _ in range(taken):
             self._inbox.popleft().ack()
         if taken:
@@ -263,13 +264,6 @@ class Lane:
         self._move()
         if not flush and not taken:
             await self._sleep(waits_for_gate)
-
-    def _acknowledge_untaken(self) -> None:
-        """What was not taken has been read from the source since: else the group's offset waits for the next record."""
-        for topic, chunk in list(self._untaken.items()):
-            if self.desk.position.of(topic).offset >= chunk.records[-1].offset:
-                del self._untaken[topic]
-                chunk.ack()
 
     async def _waits_for_more(self, flush: Flush, taken: int, waits_for_gate: bool) -> bool:
         """Is it too soon for another transaction? Then it waits for more records, the next due, or until it is time.
@@ -324,6 +318,7 @@ class Lane:
             log.info("lane %d: %d records of %s were not handed over, and read", self.number, len(missed), topic)
             self.shop.watcher.counted("read_again", len(missed))
             self.desk.read(flush, Chunk(topic, stands, missed, _nothing))
+            self._read_alone[topic] = missed[-1].offset
         return at >= until
 
     async def _look_behind(self, flush: Flush) -> None:
