@@ -65,3 +65,8 @@ def test_a_run_that_found_something_prints_its_seed_and_the_command() -> None:
     text = said(Outcome("killed_in_commit", 7, found={"lost": 1}, findings=["lost: T-1: breached"]))
     assert "seed 7" in text
     assert "make campaign ARGS='--faults killed_in_commit --seeds 7'" in text
+
+
+def test_the_page_of_guarantees_names_every_fault_and_every_mutant() -> None:
+    page = Path("docs/guarantees.md").read_text()
+    assert [name for name in (*BY_NAME, *MUTANTS) if f"`{name}`" not in page] == []
