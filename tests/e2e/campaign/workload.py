@@ -34,7 +34,7 @@ targets:
 _OFFICES = ("alpha", "beta", "gamma", "delta")
 _MINUTE = 60_000
 #: How long before a boundary a handoff is proposed, and how long after it escalates (ms).
-LEAD, ESCALATE = 20_000, 4_000
+LEAD, ESCALATE = 10_000, 4_000
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -92,8 +92,11 @@ def first_boundary(start: int) -> int:
 
 
 def next_handover(first: int, start: int) -> tuple[int, str]:
-    """The first boundary that leaves a run 8 s for its tickets, counted from `first` (UTC ms), and the office that takes over."""
-    place = max(0, -((first - start - 8_000) // _MINUTE))
+    """The first boundary, counted from `first` (UTC ms), that leaves a run 6 s for tickets before its lead begins; who takes over.
+
+    A ticket that is opened inside the lead belongs to the next office already, and is not handed over.
+    """
+    place = max(0, -((first - start - LEAD - 6_000) // _MINUTE))
     place = min(place, len(_OFFICES) - 2)
     return first + place * _MINUTE, _OFFICES[place + 1]
 
@@ -181,7 +184,7 @@ def _handoffs(dice: random.Random, ticket: str, opened: int, boundary: int, inco
     steps = []
     if opened < boundary and dice.random() < 0.6:
         who = dice.choices([incoming, "delta", "standard"], [8, 1, 1])[0]
-        at = max(opened + 200, boundary + dice.randrange(-15_000, 7_000))
+        at = max(opened + 200, boundary + dice.randrange(-LEAD, 6_000))
         body = {"event_id": f"{ticket}/ack", "ticket_id": ticket,
                 "handoff": {"acknowledged_by": who, "boundary": boundary}}  # fmt: skip
         if dice.random() < 0.2:
