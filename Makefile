@@ -12,7 +12,7 @@ LINTERS := $(LINT)/.stamp-lint
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint bench dashboards pictures lock clean
+.PHONY: help setup demo run test campaign lint bench dashboards pictures lock clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -58,6 +58,10 @@ lint: $(TOOLS) $(LINTERS) ## style, types, walls, schemas, documents, container 
 test: lint ## lint, then every test; the embedded broker is started where one is needed
 	@echo "==> tests"
 	@$(BIN)/python -m pytest $(ARGS)
+
+# ARGS='--faults killed_in_commit --seeds 7' does one run again; --help lists the faults, the mutants, and where results go.
+campaign: $(TOOLS) ## every fault with three seeds, and workers that break their word: what docs/guarantees.md promises
+	@$(BIN)/python -m tests.e2e.campaign $(ARGS)
 
 bench: $(TOOLS) ## figures of this machine, as ratios to their peers
 	@for f in $(wildcard benchmarks/*.py); do echo "==> $$f"; $(BIN)/python "$$f" || exit 1; done

@@ -31,9 +31,9 @@ class TunedKafka(Kafka):
 class SecondKafka(Kafka):
     """Another broker of the first one's cluster; no controller, so that it may be killed while the cluster goes on."""
 
-    def __init__(self, data_dir: Path, first: Kafka, *, say) -> None:
+    def __init__(self, data_dir: Path, first: Kafka, *, say, node: int = 2, more: dict[str, str] | None = None) -> None:
         super().__init__(data_dir, say=say)
-        self._first = first
+        self._first, self._node, self._more = first, node, more or {}
 
     def _write_files(self, port: int, controller_port: int, guarded: list[int]) -> None:
         super()._write_files(port, controller_port, guarded)
@@ -45,11 +45,12 @@ class SecondKafka(Kafka):
             if name == "process.roles":
                 text = text.replace(line, "process.roles=broker")
             elif name == "node.id":
-                text = text.replace(line, "node.id=2")
+                text = text.replace(line, f"node.id={self._node}")
             elif name in ("listeners", "advertised.listeners"):
                 text = text.replace(f"{line}\n", f"{name}=BROKER://127.0.0.1:{port}\n")
             elif name == "controller.quorum.bootstrap.servers":
                 text = text.replace(line, quorum)
+        text += "".join(f"{name}={value}\n" for name, value in self._more.items())
         self._properties.write_text(text)
 
     def _format_once(self, java: str, class_path: str) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
+
+from msgspec.structs import replace
 
 from worker.settings import KafkaAccess, Settings
 from worker.sla.policies import Rules
 from worker.stream import lane as lanes
 from worker.stream.gate import Gate
 from worker.stream.lane import Lane
-from worker.stream.shop import Shop
+from worker.stream.shop import Chunk, Flush, Shop
 from worker.stream.topics import Layout
 from worker.stream.watching import Status
 from worker.stream.wire import Door
@@ -21,6 +24,10 @@ class Quiet:
 
     def __init__(self) -> None:
         self.failures: list[str] = []
+        self.counts: list[tuple[str, int]] = []
+
+    def counted(self, reason: str, times: int = 1) -> None:
+        self.counts.append((reason, times))
 
     def failed(self, kind: str) -> None:
         self.failures.append(kind)
@@ -88,5 +95,39 @@ def test_failures_that_nothing_explains_end_the_worker_loudly(monkeypatch) -> No
         assert [str(crash) for crash in crashes] == ["never seen"]
         assert watcher.failures == ["failed"] * 3
         await lane.close(0.1)
+
+    asyncio.run(story())
+
+
+def test_what_a_lane_has_read_by_itself_is_acknowledged_when_it_is_committed(monkeypatch) -> None:
+    """Else the group's offset stays behind until the next record comes, and whoever watches it sees a lag for ever."""
+    acknowledged: list[tuple[str, int, int]] = []
+
+    async def read_range(*_: object) -> tuple[list[Any], int]:
+        return [SimpleNamespace(offset=n, timestamp=n, key=b"k", value=None, headers=()) for n in (7, 8)], 9
+
+    monkeypatch.setattr(lanes.ledger, "read_range", read_range)
+
+    async def story() -> None:
+        lane = Lane(0, shop(Quiet()))
+        lane.shop = replace(lane.shop, applied=lambda part, offset: acknowledged.append((*part, offset)))
+        commits = 0
+
+        async def commit(_: Flush) -> None:
+            nonlocal commits
+            commits += 1
+            assert acknowledged == []
+
+        lane._commit = commit  # type: ignore[method-assign]
+        topic = lane.shop.settings.topics.created
+        flush = Flush()
+        assert await lane._close_gap(flush, topic, 9, None)
+        assert acknowledged == []
+        lane._inbox.append(
+            Chunk(topic, 9, [SimpleNamespace(offset=9, timestamp=9, key=b"k", value=None, headers=())], int)
+        )
+        await lane._flush()
+        assert commits == 1
+        assert acknowledged == [(topic, 0, 8)]
 
     asyncio.run(story())

@@ -23,6 +23,7 @@ from worker.settings import Settings, SettingsError
 from worker.stream import position
 from worker.stream.agenda import Agenda
 from worker.stream.floods import Flood
+from worker.stream.frame import BatchConsumer
 from worker.stream.outbox import place
 from worker.stream.position import Position, PositionFromFuture, Reached
 
@@ -162,6 +163,8 @@ def test_the_extension_points_that_the_stream_stands_on_are_where_they_were() ->
     assert list(inspect.signature(faust_consumer.Consumer._wait_next_records).parameters) == ["self", "timeout"]
     assert list(inspect.signature(faust_consumer.Consumer._new_offset).parameters) == ["self", "tp"]
     assert list(inspect.signature(faust_consumer.Consumer.ack).parameters) == ["self", "message"]
+    assert "self.verify_event_path(now, tp)" in inspect.getsource(faust_consumer.Consumer.verify_all_partitions_active)
+    assert "verify_event_path" in vars(BatchConsumer), "Faust's own crashes where a partition has no position yet"
     source = inspect.getsource(faust_consumer.Consumer)
     for name in ("_acked", "_n_acked", "_read_offset", "_unacked_messages", "_committed_offset", "flow_active"):
         assert name in source

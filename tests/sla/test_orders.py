@@ -152,3 +152,43 @@ def test_a_pause_never_brings_a_due_nearer(opened: int, target: int, after: int,
     assert before is not None
     assert then is not None
     assert then.timers[0].due >= before.timers[0].due
+
+
+def test_a_late_reply_that_is_read_before_its_ticket_leaves_the_warning_owed() -> None:
+    """After an outage one source is read before the other; what was reached while the reply was on its way stays so."""
+    law = rules(targets={"first_response": "2h"}, warn=[0.5])
+    opened = created("2026-05-11T10:00:00Z")
+    reply = event("2026-05-11T10:30:00Z", "reply", known_at="2026-05-11T11:30:00Z", message="agent")
+    for order in ([opened, reply], [reply, opened]):
+        desk = Desk(law).hears(*order)
+        assert desk.clock("2026-05-11T14:00:00Z") == ["warned first_response"], "at 11:00 nobody knew of the reply"
+
+
+def test_a_reply_that_was_there_in_time_leaves_nothing_owed_whatever_was_read_first() -> None:
+    law = rules(targets={"first_response": "2h"}, warn=[0.5])
+    opened = created("2026-05-11T10:00:00Z", known_at="2026-05-11T10:40:00Z")
+    reply = event("2026-05-11T10:30:00Z", "reply", known_at="2026-05-11T10:50:00Z", message="agent")
+    for order in ([opened, reply], [reply, opened]):
+        assert Desk(law).hears(*order).clock("2026-05-11T14:00:00Z") == []
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(st.sampled_from(POLICIES), st.sampled_from(["customer", "agent"]), HISTORY, st.randoms(use_true_random=False))
+def test_every_signal_is_the_same_whichever_source_is_read_first(
+    law: Any, opener: str, history: list[tuple[int, dict[str, Any]]], dice: random.Random
+) -> None:
+    """Each source is read in its own order, as the facts reached the bus; how the two interleave says nothing."""
+    outage = START + dice.randrange(14 * 1440) * 60_000  # what was sent before its end came at its end
+    late = [f.occurred_at + dice.choice([0, 0, 3_600_000, 90_000_000]) for f in facts(opener, history)]
+    if dice.random() < 0.5:
+        late = [max(at, outage) if at > outage - 200_000_000 else at for at in late]
+    known = [replace(f, known_at=at) for f, at in zip(facts(opener, history), late, strict=True)]
+    known.sort(key=lambda f: f.known_at)
+    creation, updates = [f for f in known if f.created], [f for f in known if not f.created]
+    place = dice.randrange(len(updates) + 1)
+    said = []
+    for events in (known, creation + updates, updates + creation, updates[:place] + creation + updates[place:]):
+        desk = Desk(law).hears(*events)
+        desk.clock(END)
+        said.append(desk.signals)
+    assert said[1:] == said[:1] * 3

@@ -98,6 +98,7 @@ def thaw(fold: Fold, rules: Rules) -> Book:
     book = Book(
         created_by=fold.created_by,
         opened_at=fold.opened_at,
+        known_at=fold.opened_at,  # long ago: what is folded is older than the horizon
         time_source=fold.time_source,
         attributes=fold.attributes,
         terms=terms,

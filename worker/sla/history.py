@@ -35,6 +35,8 @@ class Book(msgspec.Struct):
 
     created_by: str
     opened_at: int
+    #: when the creation had reached the bus: nothing of the ticket was known before
+    known_at: int
     time_source: str
     attributes: Attributes
     terms: Terms
@@ -109,6 +111,7 @@ def opened(creation: Event, rules: Rules) -> Book:
     book = Book(
         created_by=creation.event_id,
         opened_at=creation.occurred_at,
+        known_at=creation.known_at,
         time_source=creation.time_source,
         attributes=attributes,
         terms=rules.terms(attributes),
@@ -138,7 +141,7 @@ def step(book: Book, fact: Event, rules: Rules) -> Book:
         book.timers = tuple(advance(t, at, book.attributes) for t in book.timers)
     _pass_time(book, rules, at)
     if book.merged_at is None:
-        _inside(book, fact, at, fact.known_at, rules)
+        _inside(book, fact, at, max(fact.known_at, book.known_at), rules)
     return settled(book)
 
 

@@ -153,17 +153,13 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
             break
     if _beyond_horizon(ticket, event, rules):
         return Outcome(ticket, wake_at=_wake(ticket, rules), counts=("beyond_horizon",), changed=False)
-    said = _owing(ticket, event.known_at, rules)
-    book = ticket.book
-    if book is not None and not counts and not event.created and book.last < (event.occurred_at, event_id):
-        facts = (*facts, event)
-        book = step(book, event, rules)
+    if facts and event.known_at < max(fact.known_at for fact in facts):
+        said = _owing_anew(ticket, facts, event, rules)
     else:
-        place = bisect_right(facts, (event.occurred_at, event_id), key=_place)
-        facts = (*facts[:place], event, *facts[place:])
-        book = opened(event, rules) if len(facts) == 1 and event.created else _book(facts, ticket.fold, rules)
-        if book is None:
-            counts = (*counts, "waits_for_creation")
+        said = _owing(ticket.ticket_id, ticket.said, ticket.book, event.known_at, rules)
+    facts, book = _with(facts, None if counts else ticket.book, event, ticket.fold, rules)
+    if book is None:
+        counts = (*counts, "waits_for_creation")
     if book is not None and (ticket.book is None or book.terms is not ticket.book.terms):
         counts = (*counts, *book.terms.reasons)
     if event.handoff is not None and book is not None and book.custody is not None:
@@ -269,25 +265,44 @@ def _one_of(old: Event, new: Event) -> tuple[Event, str]:
     return (new if new.digest < old.digest else old), "conflicting_content"
 
 
-def _owing(ticket: Ticket, known: int, rules: Rules) -> Record:
-    """Marks that were reached before `known` on what was known then stay owed, whatever the new evidence says.
+def _with(
+    facts: tuple[Event, ...], book: Book | None, event: Event, base: Fold | None, rules: Rules
+) -> tuple[tuple[Event, ...], Book | None]:
+    """`facts` with one more in its place, and their Book: a step further where `book` is theirs and it is the last."""
+    if book is not None and not event.created and book.last < (event.occurred_at, event.event_id):
+        return (*facts, event), step(book, event, rules)
+    place = bisect_right(facts, (event.occurred_at, event.event_id), key=_place)
+    facts = (*facts[:place], event, *facts[place:])
+    return facts, opened(event, rules) if len(facts) == 1 and event.created else _book(facts, base, rules)
 
-    What is owed for an instant at or after `known` is taken back: the evidence was on the bus by then, only the
-    other source was read first.
-    """
-    said, book = ticket.said, ticket.book
-    if any(w.owed is not None and w.at >= known for w in said.warned):
-        said = replace(said, warned=tuple(w for w in said.warned if w.owed is None or w.at < known))
+
+def _owing(ticket_id: str, said: Record, book: Book | None, known: int, rules: Rules) -> Record:
+    """Marks that were reached before `known` on what was known then stay owed, whatever the new evidence says."""
     if book is None:
         return said
     book = seen_at(book, known, rules)
     fresh = [
-        Warned(t.metric, t.armed_by, m.mark.text, m.at, warning(ticket.ticket_id, book, t, m, rules.rota))
+        Warned(t.metric, t.armed_by, m.mark.text, m.at, warning(ticket_id, book, t, m, rules.rota))
         for t in (*book.past, *book.timers)
         for m in t.reached
         if m.mark is not None and m.at < known and not was_warned(said.warned, t, m.mark)
     ]
     return replace(said, warned=(*said.warned, *fresh)) if fresh else said
+
+
+def _owing_anew(ticket: Ticket, facts: tuple[Event, ...], event: Event, rules: Rules) -> Record:
+    """What is owed when `event` was on the bus before some of `facts`, and only its source was read later.
+
+    After an outage one source is read before the other. What is owed must not depend on that, so the facts are gone
+    through as they reached the bus; what was said is said, since nothing is before both sources were read.
+    """
+    said = replace(ticket.said, warned=tuple(w for w in ticket.said.warned if w.owed is None))
+    known: tuple[Event, ...] = ()
+    book = None if ticket.fold is None else _book((), ticket.fold, rules)
+    for fact in sorted((*facts, event), key=lambda f: (f.known_at, f.occurred_at, f.event_id)):
+        said = _owing(ticket.ticket_id, said, book, fact.known_at, rules)
+        known, book = _with(known, book, fact, ticket.fold, rules)
+    return said
 
 
 def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:

@@ -143,13 +143,14 @@ def arm(metric: str, cycle: int, armed_by: str, at: int, known: int, terms: Term
 def pause(timer: Timer, at: int, known: int, reason: str) -> Timer:
     """The clock stops at `at`: no due, no marks, until it resumes."""
     return replace(
-        timer, state="paused", paused_at=at, pause_reason=reason, due=None, marks=(), next_at=None, revealed=known
-    )
+        timer, state="paused", paused_at=at, pause_reason=reason, due=None, marks=(), next_at=None,
+        revealed=max(timer.revealed, known),
+    )  # fmt: skip
 
 
 def resume(timer: Timer, at: int, known: int, _: str = "") -> Timer:
     """The pause becomes a hole; with nothing left the due is this very instant (SPEC 5)."""
-    return rescheduled(_unpaused(replace(timer, state="running", revealed=known), at))
+    return rescheduled(_unpaused(replace(timer, state="running", revealed=max(timer.revealed, known)), at))
 
 
 def meet(timer: Timer, at: int, _: int, by: str = "") -> Timer:
@@ -209,7 +210,7 @@ def reopen(timer: Timer, closed_at: int, at: int, known: int, terms: Terms, attr
         ended_at=None,
         ended_by="",
         holes=_with_hole(timer.holes, closed_at, at, "closed"),
-        revealed=known,
+        revealed=max(timer.revealed, known),
     )
     if timer.answered_at is not None:
         met = retarget(again, at, known, terms, attributes, quiet=True)
@@ -242,7 +243,7 @@ def retarget(
     timer = replace(timer, terms=terms, target=new, promised=promised)
     if terms.from_change and promised != before:
         timer = replace(timer, started=at, holes=(), paused_at=None if timer.paused_at is None else at)
-    timer = replace(timer, revealed=known)
+    timer = replace(timer, revealed=max(timer.revealed, known))
     if timer.state == "running":
         timer = rescheduled(timer)
         past = timer.due

@@ -20,6 +20,7 @@ from typing import Any
 
 import faust
 from aiokafka import TopicPartition
+from faust.types import TP
 from msgspec.structs import replace
 
 from worker.rules.mapping import Mapping
@@ -234,11 +235,16 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
             consumer = app.consumer
             return consumer.readings(part) if isinstance(consumer, BatchConsumer) else None
 
+        def applied(part: TopicPartition, offset: int) -> None:
+            if isinstance(app.consumer, BatchConsumer):
+                app.consumer.applied(TP(part.topic, part.partition), offset)
+
         topics = settings.topics
         door = wire.Door(topics.created, topics.updated, salt=settings.salt, clock=settings.clock)
         return Shop(
-            settings, law.rules, layout, door, gate, metrics, _now, readings, crash, forwards, Turns(), mapping, viewers
-        )
+            settings, law.rules, layout, door, gate, metrics, _now, readings, crash, forwards, Turns(), mapping, viewers,
+            applied,
+        )  # fmt: skip
 
     law.adopts += (viewer.adopt for viewer in viewers)
     for viewer in viewers:

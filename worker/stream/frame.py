@@ -118,7 +118,7 @@ class BatchConsumer(driver.Consumer):
         last = records[-1].offset
         since, self._next[part] = self._next.get(part), last + 1
         self._read_offset[part] = last  # Faust would take what lies between two messages for a gap
-        return Delivered(part, since, records, partial(self._applied, part, last))
+        return Delivered(part, since, records, partial(self.applied, part, last))
 
     def _note(self, records: Mapping[Any, Any]) -> None:
         """Between two fetches the consumer stands still: its positions and what it handed over agree now."""
@@ -142,6 +142,11 @@ class BatchConsumer(driver.Consumer):
         """The same."""
         return dict.fromkeys(partitions, 0)
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust looks here for streams that stand still, and crashes where a partition has no position yet, as behind a
+        slow broker. The lanes tell for themselves when they don't get on.
+        """
+
     def readings(self, part: TopicPartition) -> Readings | None:
         """How far this source partition was read; None while that is not known."""
         return self._readings.get(part)
@@ -160,9 +165,9 @@ class BatchConsumer(driver.Consumer):
             return True
         return False
 
-    def _applied(self, part: TP, offset: int) -> None:
-        """Records were applied and committed; lanes say so in order, so the last one says it all."""
-        self._done[part] = offset
+    def applied(self, part: TP, offset: int) -> None:
+        """Records were applied and committed, with all before them."""
+        self._done[part] = offset = max(offset, self._done.get(part, -1))
         self._acked[part] = [offset]
         self._n_acked += 1
 

@@ -60,6 +60,7 @@ class Lane:
         self._parked = parked
         self._adopted: Rules | None = None
         self._inbox: deque[Chunk] = deque()
+        self._read_alone: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._outbox: Outbox | None = None
@@ -209,7 +210,7 @@ class Lane:
         loaded = await load(self.shop, self.number, self.parts, parked, self._begin, self._move)
         self.desk.take_over(loaded)
         self.end = loaded.end
-        self._verified, self._ahead_since = {}, {}
+        self._verified, self._ahead_since, self._read_alone = {}, {}, {}
         self._passage.forget()
         self._fault, self.gate_closed_since = None, None
         self._open = self._settled = True
@@ -273,6 +274,9 @@ class Lane:
         if flush or time.monotonic() - self._said_at > _QUIET_S:
             await self._commit(flush)
         self._settled = True
+        while self._read_alone:  # nobody else acknowledges it, and the group's offset would wait for the next record
+            topic, offset = self._read_alone.popitem()
+            self.shop.applied(self.parts[topic], offset)
         for _ in range(taken):
             self._inbox.popleft().ack()
         if taken:
@@ -334,6 +338,7 @@ class Lane:
             log.info("lane %d: %d records of %s were not handed over, and read", self.number, len(missed), topic)
             self.shop.watcher.counted("read_again", len(missed))
             self.desk.read(flush, Chunk(topic, stands, missed, _nothing))
+            self._read_alone[topic] = missed[-1].offset
         return at >= until
 
     async def _look_behind(self, flush: Flush) -> None:

@@ -57,7 +57,8 @@ class Turns:
 
 class Shop(msgspec.Struct, frozen=True):
     """What all lanes share. `now`: UTC ms, asked each time; `forwards`: who fills the sources of a lane's number;
-    `mapping`: how records become events, None where they are events of ours; `viewers`: who shows tickets to people.
+    `mapping`: how records become events, None where they are events of ours; `viewers`: who shows tickets to people;
+    `applied` hears up to which offset a lane has read a source by itself, and committed it.
     """
 
     settings: Settings
@@ -73,6 +74,7 @@ class Shop(msgspec.Struct, frozen=True):
     turns: Turns = Turns()
     mapping: Mapping | None = None
     viewers: tuple[Viewer, ...] = ()
+    applied: Callable[[TopicPartition, int], object] = lambda *_: None
 
 
 class Flush:
