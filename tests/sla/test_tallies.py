@@ -34,7 +34,7 @@ class CountingDesk(Desk):
         return {metric: (severity, state) for metric, severity, state in tallies.live(head)}
 
     def due(self) -> int | None:
-        return tallies.due(tally_of(self.row).decode()[tallies.HEAD :])
+        return tallies.due(tally_of(self.row)[tallies.HEAD :])
 
 
 def opened():
@@ -120,3 +120,8 @@ def test_an_update_without_its_creation_has_nothing_that_lives() -> None:
 def test_a_row_as_the_version_before_wrote_it_has_no_tally() -> None:
     one = desk().hears(opened())
     assert tally_of(pack(one.outcome.ticket, None, OLDEST)) == b""
+
+
+def test_a_row_that_is_cut_has_no_tally() -> None:
+    one = desk().hears(opened())
+    assert tally_of(one.row[:18]) == b""

@@ -55,7 +55,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 #: A row of version 2 begins with the header, an array's byte, and the byte of a string of this length.
-_TALLY_MARK = bytes([0xA0 | tallies.LENGTH])
+_TALLY_MARK, _TALLY_MARKED = bytes([0xA0 | tallies.LENGTH]), slice(_HEADER.size + 1, _HEADER.size + 2)
 _TALLY = slice(_HEADER.size + 2, _HEADER.size + 2 + tallies.LENGTH)
 
 
@@ -127,7 +127,7 @@ def is_judged_by(data: bytes, rules_digest: str) -> bool:
 
 def tally_of(data: bytes) -> bytes:
     """The tally of the ticket of a row (worker/sla/tallies.py), as ASCII; empty where its version has none."""
-    return data[_TALLY] if data[0] > OLDEST and data[_TALLY.start - 1 : _TALLY.start] == _TALLY_MARK else b""
+    return data[_TALLY] if data[_TALLY_MARKED] == _TALLY_MARK and data[0] > OLDEST else b""
 
 
 def may_concern(data: bytes, since: int) -> bool:

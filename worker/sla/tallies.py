@@ -61,6 +61,6 @@ def live(head: str) -> Iterator[tuple[str, str | None, str]]:
             yield metric, severity, _STATES[letter]
 
 
-def due(digits: str) -> int | None:
-    """The due that a tally's end tells (UTC ms), or None."""
-    return None if digits[0] == "-" else int(digits)
+def due(digits: bytes) -> int | None:
+    """The due that a tally's end tells (UTC ms), or None; ASCII."""
+    return None if digits[:1] == b"-" else int(digits)

@@ -40,7 +40,7 @@ class Counts:
         if not tally:
             return
         _add(self._heads, tally[_HEAD], times)
-        due = tallies.due(tally[_DUE].decode())
+        due = tallies.due(tally[_DUE])
         if due is not None:
             minute = due // _MINUTE
             _add(self._minutes, minute, times)
