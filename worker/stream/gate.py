@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from worker.settings import KafkaAccess
-from worker.stream.clients import arguments
+from worker.stream.clients import AIOKAFKA, Clients
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +95,8 @@ class Passage:
 class Gate:
     """One client of its own, so that the question never queues behind an idle fetch."""
 
-    def __init__(self, access: KafkaAccess, now: Callable[[], int]) -> None:
-        self._access = access
+    def __init__(self, access: KafkaAccess, now: Callable[[], int], clients: Clients = AIOKAFKA) -> None:
+        self._access, self._clients = access, clients
         self._now = now
         self._client: AIOKafkaConsumer | None = None
         self._owned: set[TopicPartition] = set()
@@ -123,8 +123,8 @@ class Gate:
 
     async def _ask(self) -> Ends:
         if self._client is None:
-            client = AIOKafkaConsumer(
-                **arguments(self._access),
+            client = self._clients.consumer(
+                self._access,
                 enable_auto_commit=False,
                 isolation_level="read_committed",
                 request_timeout_ms=_ANSWER_S * 1000,

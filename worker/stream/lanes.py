@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import time
 from typing import Any
 
 from msgspec.structs import replace
@@ -71,7 +70,7 @@ class Lanes:
             await asyncio.gather(*(lane.close() for lane in lanes))
             for lane in lanes:
                 if (kept := lane.parked()) is not None:
-                    self._parked[lane.number] = (time.monotonic(), kept)
+                    self._parked[lane.number] = (self._shop.monotonic(), kept)
             log.info("%d lanes are closed", len(lanes))
 
     async def take(self, event: Any) -> None:
@@ -120,5 +119,5 @@ class Lanes:
         )
 
     def _forget_parked(self) -> None:
-        now = time.monotonic()
+        now = self._shop.monotonic()
         self._parked = {n: (at, kept) for n, (at, kept) in self._parked.items() if now - at < _PARKED_S}

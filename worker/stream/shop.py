@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from worker.sla.events import HandoffSignal, Signal
 from worker.sla.policies import Rules
 from worker.sla.tickets import Outcome
 from worker.stream import wire
+from worker.stream.clients import AIOKAFKA, Clients
 from worker.stream.gate import Gate, Readings
 from worker.stream.outbox import Record
 from worker.stream.position import Reached
@@ -57,7 +59,8 @@ class Turns:
 
 class Shop(msgspec.Struct, frozen=True):
     """What all lanes share. `now`: UTC ms, asked each time; `forwards`: who fills the sources of a lane's number;
-    `mapping`: how records become events, None where they are events of ours; `viewers`: who shows tickets to people.
+    `mapping`: how records become events, None where they are events of ours; `viewers`: who shows tickets to people;
+    `clients`: who makes what speaks to the broker; `monotonic`: seconds that never go back.
     """
 
     settings: Settings
@@ -73,6 +76,8 @@ class Shop(msgspec.Struct, frozen=True):
     turns: Turns = Turns()
     mapping: Mapping | None = None
     viewers: tuple[Viewer, ...] = ()
+    clients: Clients = AIOKAFKA
+    monotonic: Callable[[], float] = time.monotonic
 
 
 class Flush:
