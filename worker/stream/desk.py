@@ -221,7 +221,9 @@ class Desk:
             self._shown.pop(key, None)
             flush.standing.append((key, None, []))
             return
-        found = standing(outcome.ticket, self.shop.rules, self.clock())
+        # Event time may lag behind the ticket's newest fact, and has not begun before both sources were read.
+        at = max(self.clock(), *(fact.occurred_at for fact in outcome.ticket.facts[-1:]), 0)
+        found = standing(outcome.ticket, self.shop.rules, at)
         if found is not None and self._shown.get(key) != found[1]:
             self._shown[key] = found[1]
             flush.standing.append((key, found[0], []))

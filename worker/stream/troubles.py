@@ -7,6 +7,7 @@ from aiokafka.errors import (
     GroupAuthorizationFailedError,
     InvalidTimestampError,
     KafkaError,
+    KafkaTimeoutError,
     ProducerFenced,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
@@ -41,7 +42,10 @@ def kind_of(error: Exception) -> str:
         return "fenced"
     if isinstance(error, _STANDING):
         return "shut"
-    away = (isinstance(error, KafkaError) and bool(error.retriable)) or isinstance(error, (OSError, TimeoutError))
+    # aiokafka does not call its own time-outs retriable: a partition without a leader answers no question about offsets.
+    away = (isinstance(error, KafkaError) and bool(error.retriable)) or isinstance(
+        error, (KafkaTimeoutError, OSError, TimeoutError)
+    )
     return "away" if away else "failed"
 
 
