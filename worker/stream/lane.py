@@ -315,11 +315,14 @@ class Lane:
             self.desk.read(flush, Chunk(topic, stands, missed, _nothing))
         return at >= until
 
+    def _stands(self, topic: str) -> int:
+        """The offset before which every record was applied."""
+        return max(self.desk.position.of(topic).offset + 1, self._verified.get(topic, 0))
+
     async def _look_behind(self, flush: Flush) -> None:
         """Nothing is delivered: is the consumer ahead of this lane all the same, and has been for a while?"""
         for topic, part in self.parts.items():
-            readings = self.shop.readings(part)
-            stands = max(self.desk.position.of(topic).offset + 1, self._verified.get(topic, 0))
+            readings, stands = self.shop.readings(part), self._stands(topic)
             if readings is None or readings.position <= stands:
                 self._ahead_since.pop(topic, None)
                 continue
@@ -339,7 +342,7 @@ class Lane:
             return False
         until = self.desk.clock()
         if self.shop.settings.clock == "wall":
-            asked_at = await self._passage.opens_for(lambda topic: self.desk.position.of(topic).offset)
+            asked_at = await self._passage.opens_for(lambda topic: self._stands(topic) - 1)
             if asked_at is None:
                 self.gate_closed_since = self.gate_closed_since or self.shop.monotonic()
                 return True
