@@ -17,13 +17,14 @@ from worker.settings import Settings
 from worker.sla.rows import RowDamaged, RowFromFuture
 from worker.stream import ledger, rights
 from worker.stream.opening import SourceGap
-from worker.stream.position import PositionFromFuture
+from worker.stream.position import PositionDamaged, PositionFromFuture
 
 #: What only a person mends: the lane stays shut, says why, and looks again now and then.
 _STANDING = (
     RowFromFuture,
     RowDamaged,
     PositionFromFuture,
+    PositionDamaged,
     ledger.LedgerGap,
     SourceGap,
     ClusterAuthorizationFailedError,
