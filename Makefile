@@ -10,9 +10,10 @@ TOOLS  := $(VENV)/.stamp-dev
 LINT   := .venv-lint
 LINTERS := $(LINT)/.stamp-lint
 ARGS   ?=
+SEED   ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint bench lock clean
+.PHONY: help setup demo run test lint soak bench lock clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -58,6 +59,14 @@ lint: $(TOOLS) $(LINTERS) ## style, types, walls, schemas, documents, container 
 test: lint ## lint, then every test; the embedded broker is started where one is needed
 	@echo "==> tests"
 	@$(BIN)/python -m pytest $(ARGS)
+
+# A quarter of the time goes to the parsers. A failure names its seed, and the command that runs it again.
+SECONDS ?= 600
+soak: $(TOOLS) ## simulated faults and broken input for SECONDS=600, from SEED=0 on
+	@echo "==> simulation: lanes in simulated time, everything that goes wrong"
+	@$(BIN)/python -m tests.simulation --seconds $$(($(SECONDS) * 3 / 4)) --seed $(SEED)
+	@echo "==> fuzzing: everything that parses"
+	@$(BIN)/python -m tests.fuzz --seconds $$(($(SECONDS) / 4)) --seed $(SEED)
 
 bench: $(TOOLS) ## figures of this machine, as ratios to their peers
 	@for f in $(wildcard benchmarks/*.py); do echo "==> $$f"; $(BIN)/python "$$f" || exit 1; done

@@ -98,7 +98,8 @@ class Helpdesk:
 
     def _fact(self, at: float) -> dict[str, Any]:
         dice = self._dice
-        boundary = next(b for b in self._boundaries if b.at > EPOCH + at * 1000 - dice.choice((0, 0, 30_000)))
+        since = EPOCH + at * 1000 - dice.choice((0, 0, 30_000))
+        boundary = next((b for b in self._boundaries if b.at > since), self._boundaries[-1])
         acknowledged = dice.choice((boundary.incoming, boundary.incoming, *OFFICES))
         return dice.choice(
             (
