@@ -111,7 +111,8 @@ def _early(run: Run, signals: list[dict[str, Any]], handoffs: list[dict[str, Any
 
 
 def _key(said: dict[str, Any]) -> tuple[Any, ...]:
-    return said["ticket_id"], said["metric"], said["cycle"], said["due"]
+    """A cycle is known by its due: late evidence may make the second one the third, after it was spoken of."""
+    return said["ticket_id"], said["metric"], said["due"]
 
 
 def _standing(signals: Iterable[dict[str, Any]], before: int) -> Counter[tuple[Any, ...]]:
@@ -139,13 +140,18 @@ def _timers(run: Run, signals: list[dict[str, Any]], told: list[Said], torn: set
     wanted = _values(run, told, handoffs=False)
     yield from _differences("a standing breach", _standing(signals, at), _standing(wanted, at))
 
-    def warned(every: Iterable[dict[str, Any]]) -> set[tuple[Any, ...]]:
-        return {
-            (s["ticket_id"], s["metric"], s["cycle"], json.dumps(s["mark"])) for s in every if s["kind"] == "warned"
-        }
+    # Late evidence may renumber a cycle, or move its start, after it was warned of; hardly both.
+    warned = [said for said in signals if said["kind"] == "warned"]
+    known = {(name, *_warning(said, name)) for said in warned for name in ("cycle", "started_at")}
+    for said in wanted:
+        if said["kind"] != "warned" or said["ticket_id"] in torn:
+            continue
+        if not known & {(name, *_warning(said, name)) for name in ("cycle", "started_at")}:
+            yield f"a warning is missing: {_warning(said, 'cycle')}"
 
-    missing = warned(wanted) - warned(signals)
-    yield from (f"a warning is missing: {one}" for one in sorted(missing) if one[0] not in torn)
+
+def _warning(said: dict[str, Any], name: str) -> tuple[Any, ...]:
+    return said["ticket_id"], said["metric"], said[name], json.dumps(said["mark"])
 
 
 def _verdicts(handoffs: Iterable[dict[str, Any]], before: int) -> Counter[tuple[Any, ...]]:
