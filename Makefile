@@ -10,9 +10,10 @@ TOOLS  := $(VENV)/.stamp-dev
 LINT   := .venv-lint
 LINTERS := $(LINT)/.stamp-lint
 ARGS   ?=
+SEED   ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test campaign lint bench dashboards pictures lock clean
+.PHONY: help setup demo run test campaign soak lint bench dashboards pictures lock clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -62,6 +63,14 @@ test: lint ## lint, then every test; the embedded broker is started where one is
 # ARGS='--faults killed_in_commit --seeds 7' does one run again; --help lists the faults, the mutants, and where results go.
 campaign: $(TOOLS) ## every fault with three seeds, and workers that break their word: what docs/guarantees.md promises
 	@$(BIN)/python -m tests.e2e.campaign $(ARGS)
+
+# A quarter of the time goes to the parsers. A failure names its seed, and the command that runs it again.
+SECONDS ?= 600
+soak: $(TOOLS) ## simulated faults and broken input for SECONDS=600, from SEED=0 on
+	@echo "==> simulation: lanes in simulated time, everything that goes wrong"
+	@$(BIN)/python -m tests.simulation --seconds $$(($(SECONDS) * 3 / 4)) --seed $(SEED)
+	@echo "==> fuzzing: everything that parses"
+	@$(BIN)/python -m tests.fuzz --seconds $$(($(SECONDS) / 4)) --seed $(SEED)
 
 bench: $(TOOLS) ## figures of this machine, as ratios to their peers
 	@for f in $(wildcard benchmarks/*.py); do echo "==> $$f"; $(BIN)/python "$$f" || exit 1; done

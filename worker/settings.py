@@ -222,6 +222,9 @@ class _Reader:
 
     def _text(self, name: str) -> str | None:
         value = self.environ.get(name)
+        if value is not None and not _is_text(value):
+            self.faults.append(f"{name}: is not UTF-8; set it again as text")
+            return None
         file = self.environ.get(f"{name}_FILE") if name in _SECRETS else None
         if file is None:
             return value
@@ -237,7 +240,7 @@ class _Reader:
     def _paths(self, name: str) -> tuple[Path, ...]:
         paths = tuple(Path(part) for part in (self._text(name) or "").split(":") if part)
         self.faults += [
-            f"{name}: {path} does not exist; name a file or a folder" for path in paths if not path.exists()
+            f"{name}: {path} does not exist; name a file or a folder" for path in paths if not _is_there(path)
         ]
         return paths
 
@@ -251,7 +254,7 @@ class _Reader:
         if protocol.startswith("SASL") and not (username and password):
             self.faults.append("SLA_KAFKA_PROTOCOL: SASL needs SLA_KAFKA_USERNAME and SLA_KAFKA_PASSWORD (or _FILE)")
         ca_file = self._text("SLA_KAFKA_CA_FILE")
-        if ca_file is not None and not Path(ca_file).is_file():
+        if ca_file is not None and not (_is_there(Path(ca_file)) and Path(ca_file).is_file()):
             self.faults.append(f"SLA_KAFKA_CA_FILE: {ca_file} does not exist; name a PEM file")
         return KafkaAccess(
             url=url,
@@ -291,7 +294,7 @@ class _Reader:
     def _bind(self) -> tuple[str, int]:
         text = self._text("SLA_HTTP_BIND") or "127.0.0.1:8088"
         host, _, port = text.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
+        if not host or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
             self.faults.append(f"SLA_HTTP_BIND: {text!r} is not host:port; write 127.0.0.1:8088")
             return "127.0.0.1", 8088
         return host.strip("[]"), int(port)
@@ -300,7 +303,7 @@ class _Reader:
         text = self._text(name)
         if text is None:
             return default
-        if not text.isdecimal() or not low <= int(text) <= high:
+        if not text.isdecimal() or len(text) > 18 or not low <= int(text) <= high:
             self.faults.append(f"{name}: {text!r} is not a whole number from {low} to {high}")
             return default
         return int(text)
@@ -321,7 +324,7 @@ class _Reader:
             return default
         number = text.rstrip("mshMSH")
         unit = text[len(number) :]
-        if not number.isdecimal() or unit not in _UNITS:
+        if not number.isdecimal() or len(number) > 12 or unit not in _UNITS:
             self.faults.append(f"{name}: {text!r} is not a duration; write it as 500ms, 30s, 2m or 1h")
             return default
         return int(number) * _UNITS[unit]
@@ -338,6 +341,19 @@ class _Reader:
             self.faults.append(f"{name}: {text!r} is not an instant; write it as 2026-05-13T10:00:00Z")
             return None
         return round(moment.timestamp() * 1000)
+
+
+def _is_there(path: Path) -> bool:
+    """A name that is too long for a file names none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _is_text(value: str) -> bool:
+    """Python reads bytes of the environment that are not UTF-8 as halves of surrogate pairs."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _without_password(url: str) -> str:

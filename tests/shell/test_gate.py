@@ -23,6 +23,8 @@ from worker.stream.gate import Ends, Gate, Passage, Readings, is_past
         (0, -1, Readings(0, -1), True, "nothing was ever there"),
         (None, 9, Readings(10, 9), False, "no broker tells the end"),
         (10, 9, None, False, "the consumer has not begun"),
+        (10, 4, Readings(10, -1, 10), False, "it began at 10: nobody has seen what lies between"),
+        (10, 4, Readings(10, -1, 5), True, "it began after what was applied, and found control records only"),
     ],
 )
 def test_a_lane_is_past_the_ends_when_it_has_applied_what_lies_before_them(end, applied, readings, past, why) -> None:

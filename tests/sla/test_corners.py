@@ -772,3 +772,16 @@ def test_named_contacts_are_not_asked_again_when_something_else_changes(tmp_path
     book = view(desk.ticket, law, instant("2026-05-13T09:00:00Z"))
     assert book is not None
     assert book.terms.plan_applied == "premier"
+
+
+def test_a_mark_reached_before_a_late_reply_came_is_warned_also_when_the_reply_is_read_before_the_creation() -> None:
+    """The worker was away and reads ticket-updated first; the reply had reached the bus half an hour after the mark."""
+    policy = rules(targets={"first_response": "2h"}, warn=[0.5])
+    opened = created("2026-05-13T10:00:00Z")
+    reply = event("2026-05-13T10:30:00Z", known_at="2026-05-13T11:30:00Z", message="agent")
+    said = []
+    for order in ((opened, reply), (reply, opened)):
+        desk = Desk(policy).hears(*order)
+        said.append((desk.clock("2026-05-13T15:00:00Z"), [signal.id for signal in desk.signals]))
+    assert said[0] == said[1]
+    assert said[0][0] == ["warned first_response"]

@@ -59,6 +59,13 @@ def day(text: str) -> str:
     return text
 
 
+def licences(text: str) -> int:
+    """How many a customer has; raises ValueError."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise ValueError(f'"{text}" is no whole number of licences')
+    return int(text)
+
+
 def instant(text: str) -> int:
     """RFC 3339 with an offset -> UTC ms."""
     try:

@@ -6,13 +6,17 @@ Every kind of file that people write is read here, as YAML 1.2 with its lines: `
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
+
+#: What may stand for half of a surrogate pair; a file without it need not be searched.
+_ESCAPED = re.compile(r"\\[uU]0*[dD][89a-fA-F]").search
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -51,17 +55,35 @@ class Faults:
 def read_yaml(file: Path, faults: Faults) -> Any:
     """The file's tree with its line numbers; None, and a fault, where it cannot be read."""
     yaml = YAML(typ="rt")
+    yaml.composer.warn_double_anchors = False  # YAML 1.2 lets an anchor be set anew
     try:
-        tree = yaml.load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        tree = yaml.load(text)
+        if _ESCAPED(text) and not _is_text(tree):
+            faults.add(1, "has half of a surrogate pair (\\ud800 to \\udfff), which is no letter")
+            return None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         faults.add(1 if mark is None else mark.line + 1, f"is no YAML: {error.problem or error.context}")
-    except (YAMLError, UnicodeDecodeError) as error:
-        faults.add(1, f"is no YAML: {error}")
     except OSError as error:
         faults.add(1, f"cannot be read: {error.strerror}")
+    except RecursionError:
+        faults.add(1, "is nested too deep")
+    except Exception as error:  # noqa: BLE001 - the library raises many kinds: a 30 February is a ValueError
+        faults.add(1, f"is no YAML: {error}")
     else:
         if isinstance(tree, dict):
             return tree
         faults.add(1, "is empty, or no table of names and values")
     return None
+
+
+def _is_text(node: Any, seen: frozenset[int] = frozenset()) -> bool:
+    """Can every text in a tree be written as UTF-8? An alias may stand inside of what it names."""
+    if isinstance(node, str):
+        return not any("\ud800" <= letter <= "\udfff" for letter in node)
+    if not isinstance(node, (dict, list)) or id(node) in seen:
+        return True
+    seen |= {id(node)}
+    inner = [*node, *node.values()] if isinstance(node, dict) else node
+    return all(_is_text(one, seen) for one in inner)

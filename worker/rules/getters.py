@@ -26,6 +26,7 @@ MISSING: Final = object()
 _STEP = re.compile(r"(?P<name>[^.\[\]=]+)?(?:\[(?P<key>[^.\[\]=]+)=(?P<wanted>[^\[\]]*)\])?")
 _PLACE = re.compile(r"\{([^{}:]+)(?::(\d+))?\}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
 _EPOCH_UNITS = {"epoch_ms": 1, "epoch_s": 1000}
 
 
@@ -198,7 +199,7 @@ def instant(field: str, get: Getter, form: str, zone: str | None) -> Getter:
         if value is MISSING or value is None:
             return value
         try:
-            return _read_instant(value, form, zone)
+            return _written(_read_instant(value, form, zone))
         except (ValueError, OverflowError, ArithmeticError):
             wanted = f"{form} time" if form in _EPOCH_UNITS or form == "iso8601" else f"time like {form}"
             raise Unmapped(field, value, f"wants a {wanted}, not") from None
@@ -220,6 +221,13 @@ def _read_instant(value: Any, form: str, zone: str | None) -> int:
     if zone is None:
         raise ValueError(value)
     return calendars.wall_to_utc(zone, at)
+
+
+def _written(at: int) -> int:
+    """The instant, if it can be written; raises ValueError for one beyond the calendar."""
+    if not _FIRST_MS <= at <= _LAST_MS:
+        raise ValueError(at)
+    return at
 
 
 def first_of(getters: Sequence[Getter]) -> Getter:

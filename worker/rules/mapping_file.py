@@ -6,7 +6,7 @@ same for editors). What the compiled getters then do with a record is in `mappin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import msgspec
@@ -84,7 +84,7 @@ class Compiler:
         self.name = str(tree.get("name", ""))
         self.reads = tree.get("reads")
         wrong = {"payloads": ("snapshots",), "snapshots": ("type", "common", "events")}
-        if "reads" in tree and self.reads not in wrong:
+        if "reads" in tree and not _is_among(self.reads, wrong):
             self.faults.unknown(_line(tree, "reads"), "reads", self.reads, wrong)
         for name in wrong.get(str(self.reads), ()):
             if name in tree:
@@ -122,7 +122,7 @@ class Compiler:
         self._names(created, (*FIELDS, "fields"), "field", need=("event_id", "occurred_at"))
         listed = created.get("fields", [])
         for place, name in enumerate(listed if isinstance(listed, list) else []):
-            if name not in node or name in ALWAYS:
+            if not _is_among(name, node) or name in ALWAYS:
                 self.faults.unknown(_item_line(listed, place), "field", name, set(node) & set(FIELDS) - set(ALWAYS))
         own = {name: created[name] for name in created if name != "fields"}
         row = self._fields(node, (n for n in FIELDS if n in node))
@@ -154,7 +154,7 @@ class Compiler:
                 continue
             self._names(rule, (*FIELDS, "becomes", "when"), "field", need=("becomes",), line=line)
             becomes = rule.get("becomes")
-            if "becomes" in rule and becomes not in {type_created, type_updated}:
+            if "becomes" in rule and not _is_among(becomes, (type_created, type_updated)):
                 self.faults.unknown(_line(rule, "becomes"), "becomes", becomes, (type_created, type_updated))
             for name in ("event_id", "ticket_id"):
                 if name not in rule and name not in common:
@@ -237,7 +237,9 @@ class Compiler:
             return getters.digest
         value = case["value"]
         allowed = ALLOWED.get(kind)
-        if allowed is not None and value not in allowed:
+        if isinstance(value, (dict, list)):
+            self.faults.add(line, f'"{field}": value must be a single value')
+        elif allowed is not None and not _is_among(value, allowed):
             self.faults.unknown(line, field, value, allowed)
         return lambda _: value
 
@@ -254,7 +256,7 @@ class Compiler:
         otherwise = case.get("otherwise", MISSING)
         allowed = ALLOWED.get(kind)
         for value in (*table.values(), *(() if otherwise is MISSING else (otherwise,))):
-            if allowed is not None and value not in allowed and value is not None:
+            if allowed is not None and value is not None and not _is_among(value, allowed):
                 self.faults.unknown(line, f"{field} of the table", value, allowed)
         return getters.translated(field, get, table, otherwise)
 
@@ -362,6 +364,11 @@ class Compiler:
 
     def _at(self, node: Any, name: Any, message: str) -> None:
         self.faults.add(_line(node, name), message)
+
+
+def _is_among(value: Any, right: Container[Any]) -> bool:
+    """Is it one of the right words? A list or a table where a word should stand is none."""
+    return not isinstance(value, (dict, list)) and value in right
 
 
 def _nothing(_: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from worker.rules import rota_file
-from worker.rules.amounts import instant
+from worker.rules.amounts import instant, licences
 from worker.rules.calendar_file import SHIPPED, WEEKLY, compile_all, definitions, weekly
 from worker.rules.faults import Fault, Faults, read_yaml
 from worker.rules.policy_file import Drafted, draft
@@ -217,6 +217,7 @@ class _Book:
         tables = top.branch("customers")
         for name, table in tables.branches() if tables is not None else ():
             table.names(("plan", "region", "licences", "contacts"))
+            table.parsed("licences", licences)
             contacts = tuple(self._contacts(table)) if "contacts" in table.tree else None
             self.customers[name] = Customer(table.text("plan"), table.text("region"), contacts)
 

@@ -95,8 +95,14 @@ def _learn_of_creation(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
     if not event.created:
         return _learn(ticket, event, rules)
     kept = _waiting(ticket.facts, rules, event.known_at)
-    outcome = _learn(replace(ticket, facts=kept), event, rules)
-    return replace(outcome, counts=("creation_never_came",) * (len(ticket.facts) - len(kept)) + outcome.counts)
+    outcome = _learn(replace(ticket, facts=()), event, rules)
+    counts = ("creation_never_came",) * (len(ticket.facts) - len(kept)) + outcome.counts
+    # As they came to be known: a mark that was reached before one of them was known is owed, in this order of reading, too.
+    for fact in sorted(kept, key=lambda f: f.known_at):
+        assert outcome.ticket is not None  # learning forgets nothing
+        outcome = _learn(outcome.ticket, fact, rules)
+        counts += outcome.counts
+    return replace(outcome, counts=counts, changed=True)
 
 
 def _waiting(facts: tuple[Event, ...], rules: Rules, at: int) -> tuple[Event, ...]:

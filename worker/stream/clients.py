@@ -1,4 +1,4 @@
-"""Settings -> arguments of aiokafka's clients, in one place: address, TLS, SASL.
+"""Settings -> arguments of aiokafka's clients, in one place: address, TLS, SASL; and the clients of a lane.
 
 Nothing else in here; nobody builds such arguments elsewhere.
 """
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import ssl
 from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from worker.settings import KafkaAccess
 
@@ -32,3 +35,25 @@ def arguments(access: KafkaAccess) -> dict[str, Any]:
             "sasl_plain_password": access.password,
         }
     return found
+
+
+class Clients:
+    """Who makes a lane's clients: aiokafka's, of the broker that `access` names. A simulation of lanes makes its own.
+
+    `options` are aiokafka's. Nothing is opened before `start`.
+    """
+
+    def producer(self, access: KafkaAccess, **options: Any) -> AIOKafkaProducer:
+        """What a lane writes with."""
+        return AIOKafkaProducer(**arguments(access), **options)
+
+    def consumer(self, access: KafkaAccess, **options: Any) -> AIOKafkaConsumer:
+        """What a lane reads with, apart from what Faust delivers, and what its gate asks with."""
+        return AIOKafkaConsumer(**arguments(access), **options)
+
+    def admin(self, access: KafkaAccess, **options: Any) -> AIOKafkaAdminClient:
+        """What knows consumer groups."""
+        return AIOKafkaAdminClient(**arguments(access), **options)
+
+
+AIOKAFKA = Clients()

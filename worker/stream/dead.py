@@ -40,7 +40,7 @@ REASONS: dict[Reason, str] = {
     "missing_key": "The record has no key: it must be the ticket's id.",
     "key_mismatch": "The record's key is not the ticket's id.",
     "time_too_old": "The event claims to have occurred before the year 2000.",
-    "time_in_future": "The event claims to have occurred more than 5 minutes after the broker received it.",
+    "time_in_future": "The event claims to have occurred more than 5 minutes after the broker received it, or after the year 2199.",
     "bad_watermark": "A watermark record without a readable `sla-watermark` header.",
 }
 
@@ -140,13 +140,17 @@ def redrive(key: bytes | None, value: bytes | None, headers: Headers) -> Redrive
     topic, partition = said.get("sla-origin-topic"), _number(said.get("sla-origin-partition"))
     if topic is None or partition is None:
         raise NotWhole("it has no origin in its headers")
+    try:
+        named = topic.decode()
+    except UnicodeDecodeError:
+        raise NotWhole("its origin is no topic's name") from None
     for name in _CUT:
         if name in said:
             raise NotWhole(f"it was cut to fit into the broker's limit ({name})")
     own = [(name.removeprefix(_KEPT), raw) for name, raw in headers if name.startswith(_KEPT)]
     count = (_number(said.get(redrives_header)) or 0) + 1
     own += [(redrives_header, b"%d" % count), (received_header, said.get(received_header))]
-    return Redriven(topic.decode(), partition, key, value, own)
+    return Redriven(named, partition, key, value, own)
 
 
 def first_received(headers: Headers, timestamp_ms: int) -> int:

@@ -7,7 +7,6 @@ it goes into the flush, which the lane commits; until then the desk is ahead of 
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -83,8 +82,8 @@ class Desk:
         tick = Tick(until, self.shop.settings.settle, self.position.announce_from)
         for key in self.agenda.take(until, _FIRES_A_FLUSH):
             self._tick(flush, key, tick)
-        end = time.perf_counter() + _REJUDGING_S
-        while rejudge and self.stale and time.perf_counter() < end:
+        end = self.shop.monotonic() + _REJUDGING_S
+        while rejudge and self.stale and self.shop.monotonic() < end:
             key = self.stale.popleft()
             row = self.rows.get(key)
             if row is not None and key not in flush.tickets and is_stale(self.shop, row):
@@ -228,7 +227,9 @@ class Desk:
             self._shown.pop(key, None)
             flush.standing.append((key, None, []))
             return
-        found = standing(outcome.ticket, self.shop.rules, self.clock())
+        # Event time may lag behind the ticket's newest fact, and has not begun before both sources were read.
+        at = max(self.clock(), *(fact.occurred_at for fact in outcome.ticket.facts[-1:]), 0)
+        found = standing(outcome.ticket, self.shop.rules, at)
         if found is not None and self._shown.get(key) != found[1]:
             self._shown[key] = found[1]
             flush.standing.append((key, found[0], []))

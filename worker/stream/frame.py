@@ -132,7 +132,8 @@ class BatchConsumer(driver.Consumer):
                 continue
             found, before = records.get(part), self._readings.get(part)
             taken = found[-1].offset if found else before.taken if before else -1
-            self._readings[part] = Readings(state._position, taken)
+            began = before.began if before else self._committed_offset.get(TP(part.topic, part.partition)) or 0
+            self._readings[part] = Readings(state._position, taken, began)
 
     async def highwaters(self, *partitions: TP) -> dict[TP, int]:
         """Faust asks this of changelogs only, to recover them; the lanes do that, so there is nothing to ask the broker."""

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from worker.settings import KafkaAccess
-from worker.stream.clients import arguments
+from worker.stream.clients import AIOKAFKA, Clients
 
 log = logging.getLogger(__name__)
 
@@ -35,21 +35,28 @@ class Ends(msgspec.Struct, frozen=True):
 
 
 class Readings(msgspec.Struct, frozen=True):
-    """How far the consumer has read a source partition: its position, and the last record that it handed over."""
+    """How far the consumer has read a source partition: its position, the last record that it handed over, and where it
+    began: at what the group had committed.
+    """
 
     position: int
     taken: int
+    began: int = 0
 
 
 def is_past(end: int | None, applied: int, readings: Readings | None) -> bool:
     """Was every record before `end` applied? `applied`: the offset of the last one that was.
 
     Offsets between the last record and the end may be control records: then the consumer's position tells that there is
-    nothing more to come, as soon as all that it handed over was applied. What lies behind the end does not matter.
+    nothing more to come, as soon as all that it handed over was applied. What lies behind the end does not matter. A consumer
+    that began beyond what was applied tells nothing of what lies between: the changelog has lost its newest rows, the group's
+    offsets have not.
     """
     if end is None or readings is None:
         return False
-    return applied + 1 >= end or (readings.taken <= applied and readings.position >= end)
+    return applied + 1 >= end or (
+        readings.began <= applied + 1 and readings.taken <= applied and readings.position >= end
+    )
 
 
 class Passage:
@@ -72,7 +79,7 @@ class Passage:
     async def opens_for(self, applied: Callable[[str], int]) -> int | None:
         """The instant (UTC ms) up to which the lane may fire; None: it has not read to the ends yet.
 
-        `applied`: a source's last applied offset.
+        `applied`: a source's last offset before which nothing is left to be applied.
         """
         ends = self._ends
         if ends is None or not all(part in ends.ends for part in self._parts.values()) or self._is_old(ends):
@@ -95,8 +102,8 @@ class Passage:
 class Gate:
     """One client of its own, so that the question never queues behind an idle fetch."""
 
-    def __init__(self, access: KafkaAccess, now: Callable[[], int]) -> None:
-        self._access = access
+    def __init__(self, access: KafkaAccess, now: Callable[[], int], clients: Clients = AIOKAFKA) -> None:
+        self._access, self._clients = access, clients
         self._now = now
         self._client: AIOKafkaConsumer | None = None
         self._owned: set[TopicPartition] = set()
@@ -128,8 +135,8 @@ class Gate:
 
     async def _ask(self) -> Ends:
         if self._client is None:
-            client = AIOKafkaConsumer(
-                **arguments(self._access),
+            client = self._clients.consumer(
+                self._access,
                 enable_auto_commit=False,
                 isolation_level="read_committed",
                 request_timeout_ms=_ANSWER_S * 1000,

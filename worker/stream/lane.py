@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -73,7 +72,7 @@ class Lane:
         self._open = False
         self._settled = False
         self._failures = 0
-        self._moved_at = self._said_at = time.monotonic()
+        self._moved_at = self._said_at = shop.monotonic()
 
     def start(self) -> None:
         """Open, and begin to work on what is delivered; `opened` is set when the first opening has succeeded or failed."""
@@ -148,7 +147,7 @@ class Lane:
 
     def gate_closed_s(self) -> float:
         """How long the catch-up gate has been closed; 0 when it is not."""
-        return 0.0 if self.gate_closed_since is None else time.monotonic() - self.gate_closed_since
+        return 0.0 if self.gate_closed_since is None else self.shop.monotonic() - self.gate_closed_since
 
     @property
     def stale(self) -> int:
@@ -174,7 +173,7 @@ class Lane:
 
     def stalled(self) -> str | None:
         """Why this lane does not get on, or None. A lane that tries to open gets on."""
-        idle = time.monotonic() - self._moved_at
+        idle = self.shop.monotonic() - self._moved_at
         if self._task is not None and self._task.done() and not self._closed:
             return f"lane {self.number} has ended"
         if idle > _STALLED_S:
@@ -182,7 +181,7 @@ class Lane:
         return None
 
     def _move(self) -> None:
-        self._moved_at = time.monotonic()
+        self._moved_at = self.shop.monotonic()
 
     async def _run(self) -> None:
         while not self._closed:
@@ -203,7 +202,7 @@ class Lane:
         self._move()
         if self._outbox is not None:
             await self._outbox.stop()
-        self._outbox = Outbox(settings.kafka, f"{settings.app_id}-lane-{self.number}")
+        self._outbox = Outbox(settings.kafka, f"{settings.app_id}-lane-{self.number}", self.shop.clients)
         await asyncio.wait_for(self._outbox.start(), _STARTING_S)
         parked, self._parked = self._parked, None  # tried once: what does not fit is read whole the next time
         self._adopt()
@@ -215,7 +214,7 @@ class Lane:
         self._fault, self.gate_closed_since = None, None
         self._open = self._settled = True
         self._committed = self.desk.position
-        self._said_at = time.monotonic()
+        self._said_at = self.shop.monotonic()
         for viewer in self.shop.viewers:
             viewer.opened(self.number, self.desk.rows, self.desk.clock, self._reached)
         self.opened.set()
@@ -271,7 +270,7 @@ class Lane:
             waits_for_gate = await self._fire(flush)
             if records >= _RECORDS_A_FLUSH or not await self._waits_for_more(flush, taken, waits_for_gate):
                 break
-        if flush or time.monotonic() - self._said_at > _QUIET_S:
+        if flush or self.shop.monotonic() - self._said_at > _QUIET_S:
             await self._commit(flush)
         self._settled = True
         while self._read_alone:  # nobody else acknowledges it, and the group's offset would wait for the next record
@@ -291,7 +290,7 @@ class Lane:
         A transaction costs as much as a hundred records. What is to be said goes at once; what only changes rows is
         committed a few times a second.
         """
-        rest = self._said_at + _PACE_S - time.monotonic()
+        rest = self._said_at + _PACE_S - self.shop.monotonic()
         if not flush or flush.is_heard or rest <= 0 or self.shop.settings.clock == "event":
             return False
         if self._closed or self._adopted is not None or self.desk.stale:
@@ -331,7 +330,7 @@ class Lane:
             return True
         assert self.shop.settings.kafka is not None  # the command line sees to it
         missed, at = await ledger.read_range(
-            self.shop.settings.kafka, topic, self.number, stands, until, _RECORDS_A_FLUSH
+            self.shop.settings.kafka, topic, self.number, stands, until, _RECORDS_A_FLUSH, self.shop.clients
         )
         self._verified[topic] = at
         if missed:
@@ -341,18 +340,21 @@ class Lane:
             self._read_alone[topic] = missed[-1].offset
         return at >= until
 
+    def _stands(self, topic: str) -> int:
+        """The offset before which every record was applied."""
+        return max(self.desk.position.of(topic).offset + 1, self._verified.get(topic, 0))
+
     async def _look_behind(self, flush: Flush) -> None:
         """Nothing is delivered: is the consumer ahead of this lane all the same, and has been for a while?"""
         for topic, part in self.parts.items():
-            readings = self.shop.readings(part)
-            stands = max(self.desk.position.of(topic).offset + 1, self._verified.get(topic, 0))
+            readings, stands = self.shop.readings(part), self._stands(topic)
             if readings is None or readings.position <= stands:
                 self._ahead_since.pop(topic, None)
                 continue
             at, since = self._ahead_since.get(topic, (-1, 0.0))
             if at != stands:  # it gets on: what the consumer has read is on its way
-                self._ahead_since[topic] = (stands, time.monotonic())
-            elif time.monotonic() - since > _LOOK_S:
+                self._ahead_since[topic] = (stands, self.shop.monotonic())
+            elif self.shop.monotonic() - since > _LOOK_S:
                 await self._close_gap(flush, topic, readings.position, None)
 
     async def _fire(self, flush: Flush) -> bool:
@@ -365,9 +367,9 @@ class Lane:
             return False
         until = self.desk.clock()
         if self.shop.settings.clock == "wall":
-            asked_at = await self._passage.opens_for(lambda topic: self.desk.position.of(topic).offset)
+            asked_at = await self._passage.opens_for(lambda topic: self._stands(topic) - 1)
             if asked_at is None:
-                self.gate_closed_since = self.gate_closed_since or time.monotonic()
+                self.gate_closed_since = self.gate_closed_since or self.shop.monotonic()
                 return True
             until = asked_at
         self.gate_closed_since = None
@@ -375,7 +377,7 @@ class Lane:
         return False
 
     async def _commit(self, flush: Flush) -> None:
-        started = time.monotonic()
+        started = self.shop.monotonic()
         rows = self.desk.changes(flush)
         topics = self.shop.settings.topics
         every = (
@@ -387,7 +389,7 @@ class Lane:
         others = {topic: records for topic, records in every if records}
         self.end = await self._say(rows, others)
         self._committed = self.desk.position
-        self._said_at = time.monotonic()
+        self._said_at = self.shop.monotonic()
         now = self.shop.now()
         settle = self.shop.settings.settle
         late: list[int] = []
@@ -396,7 +398,9 @@ class Lane:
             late += [now - s.due - settle for s in flush.signals if s.kind == "breached" and s.cause == "elapsed"]
             late += [now - h.boundary - settle for h in flush.handoffs if h.at == h.boundary and h.kind != "proposed"]
             late += [now - h.at for h in flush.handoffs if h.kind == "proposed"]
-        self.shop.watcher.committed(flush.signals, flush.handoffs, late, flush.historic, time.monotonic() - started)
+        self.shop.watcher.committed(
+            flush.signals, flush.handoffs, late, flush.historic, self.shop.monotonic() - started
+        )
         if flush.tickets:
             for viewer in self.shop.viewers:
                 viewer.changed(self.number, flush.tickets)

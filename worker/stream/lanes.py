@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import time
 from collections import Counter
 from typing import Any
 
@@ -77,7 +76,7 @@ class Lanes:
             await asyncio.gather(*(lane.close() for lane in lanes))
             for lane in lanes:
                 if (kept := lane.parked()) is not None:
-                    self._parked[lane.number] = (time.monotonic(), kept)
+                    self._parked[lane.number] = (self._shop.monotonic(), kept)
             log.info("%d lanes are closed", len(lanes))
 
     async def take(self, event: Any) -> None:
@@ -139,7 +138,7 @@ class Lanes:
 
     def _ask_for_ends(self) -> None:
         """Where the sources end, every few seconds, beside everything else: the broker may take its time."""
-        now = time.monotonic()
+        now = self._shop.monotonic()
         if self._lanes and self._asking is None and now - self._asked_at >= _ENDS_S:
             self._asked_at = now
             self._asking = asyncio.ensure_future(self._learn_ends())
@@ -153,5 +152,5 @@ class Lanes:
             self._asking = None
 
     def _forget_parked(self) -> None:
-        now = time.monotonic()
+        now = self._shop.monotonic()
         self._parked = {n: (at, kept) for n, (at, kept) in self._parked.items() if now - at < _PARKED_S}

@@ -8,18 +8,16 @@ So the offsets it was given are checked, and what a source holds is looked at by
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from worker.settings import KafkaAccess
 from worker.stream import position
-from worker.stream.clients import arguments
+from worker.stream.clients import AIOKAFKA, Clients
 from worker.stream.position import Position
 
 _QUIET_S = 30.0
@@ -68,7 +66,8 @@ class Reader:
 
         `moved` is called whenever something came. Where the log begins after `since`, all of it is read.
         """
-        started, consumer = time.monotonic(), self._consumer
+        clock, consumer = asyncio.get_running_loop().time, self._consumer
+        started = clock()
         where = TopicPartition(topic, partition)
         rows: dict[bytes, bytes] = {}
         gone: set[bytes] = set()
@@ -82,7 +81,7 @@ class Reader:
         consumer.seek(where, at)
         if await consumer.position(where) != at:
             raise LedgerGap(f"{topic}-{partition}: asked to start at {at}, stands at {await consumer.position(where)}")
-        quiet_since = time.monotonic()
+        quiet_since = clock()
         while await consumer.position(where) < end:
             batch = (await consumer.getmany(where, timeout_ms=50, max_records=_AT_ONCE)).get(where, [])
             for record in batch:
@@ -95,14 +94,14 @@ class Reader:
                     rows[record.key] = record.value
             if batch:
                 records += len(batch)
-                quiet_since = time.monotonic()
+                quiet_since = clock()
                 if moved is not None:
                     moved()
                 await asyncio.sleep(0)
-            elif time.monotonic() - quiet_since > _QUIET_S:
+            elif clock() - quiet_since > _QUIET_S:
                 at = await consumer.position(where)
                 raise LedgerGap(f"{topic}-{partition}: nothing came for {_QUIET_S:.0f} s at offset {at} of {end}")
-        return Pages(rows, gone - rows.keys(), found, end, whole, records, time.monotonic() - started)
+        return Pages(rows, gone - rows.keys(), found, end, whole, records, clock() - started)
 
     async def source(self, part: TopicPartition, offset: int) -> Source:
         """What a source partition holds, seen from `offset`, the last one that a lane has applied."""
@@ -120,9 +119,9 @@ class Reader:
 
 
 @asynccontextmanager
-async def reader(access: KafkaAccess) -> AsyncIterator[Reader]:
+async def reader(access: KafkaAccess, clients: Clients = AIOKAFKA) -> AsyncIterator[Reader]:
     """A Reader with a client of its own."""
-    async with _consumer(access) as consumer:
+    async with _consumer(access, clients) as consumer:
         yield Reader(consumer)
 
 
@@ -133,7 +132,13 @@ async def read(access: KafkaAccess, topic: str, partition: int) -> Pages:
 
 
 async def read_range(
-    access: KafkaAccess, topic: str, partition: int, since: int, until: int, limit: int
+    access: KafkaAccess,
+    topic: str,
+    partition: int,
+    since: int,
+    until: int,
+    limit: int,
+    clients: Clients = AIOKAFKA,
 ) -> tuple[list[Any], int]:
     """The committed records of a source in [since, until), about `limit` of them at most, and the offset after them.
 
@@ -141,23 +146,24 @@ async def read_range(
     """
     where = TopicPartition(topic, partition)
     found: list[Any] = []
-    async with _consumer(access) as consumer:
+    clock = asyncio.get_running_loop().time
+    async with _consumer(access, clients) as consumer:
         consumer.assign([where])
         consumer.seek(where, since)
-        quiet_since = time.monotonic()
+        quiet_since = clock()
         while (at := await consumer.position(where)) < until and len(found) < limit:
             batch = (await consumer.getmany(where, timeout_ms=50, max_records=limit)).get(where, [])
             found += [record for record in batch if since <= record.offset < until]
             if batch:
-                quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since > 10:
+                quiet_since = clock()
+            elif clock() - quiet_since > 10:
                 raise LedgerGap(f"{topic}-{partition}: offsets {since} to {until} could not be read")
     return found, min(at, until)
 
 
-async def was_here(access: KafkaAccess, group: str, parts: list[TopicPartition]) -> bool:
+async def was_here(access: KafkaAccess, group: str, parts: list[TopicPartition], clients: Clients = AIOKAFKA) -> bool:
     """Has this consumer group read one of these partitions before?"""
-    admin = AIOKafkaAdminClient(**arguments(access), request_timeout_ms=5000)
+    admin = clients.admin(access, request_timeout_ms=5000)
     await asyncio.wait_for(admin.start(), 8)
     try:
         offsets = await admin.list_consumer_group_offsets(group, partitions=parts)
@@ -167,9 +173,9 @@ async def was_here(access: KafkaAccess, group: str, parts: list[TopicPartition])
 
 
 @asynccontextmanager
-async def _consumer(access: KafkaAccess) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(
-        **arguments(access),
+async def _consumer(access: KafkaAccess, clients: Clients) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = clients.consumer(
+        access,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",

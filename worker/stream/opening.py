@@ -61,7 +61,7 @@ async def load(
     """
     settings = shop.settings
     assert settings.kafka is not None  # the command line sees to it
-    async with ledger.reader(settings.kafka) as reader:
+    async with ledger.reader(settings.kafka, shop.clients) as reader:
         pages = await reader.pages(settings.table_topic, number, 0 if parked is None else parked.end, moved)
         if parked is None or pages.whole:
             loaded = await _whole(shop, pages)
@@ -127,7 +127,7 @@ async def _first(shop: Shop, parts: dict[str, TopicPartition]) -> Position:
     """The position of a lane's first start; kept from then on, else a lane without events would start anew each time."""
     settings = shop.settings
     assert settings.kafka is not None  # the command line sees to it
-    here = await ledger.was_here(settings.kafka, settings.app_id, list(parts.values()))
+    here = await ledger.was_here(settings.kafka, settings.app_id, list(parts.values()), shop.clients)
     if here and not settings.accept_gap:
         raise ledger.LedgerGap(
             f"topic {settings.table_topic} has nothing of this lane, but the consumer group {settings.app_id} has read its "

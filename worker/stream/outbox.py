@@ -14,11 +14,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from worker.settings import KafkaAccess
-from worker.stream.clients import arguments
+from worker.stream.clients import AIOKAFKA, Clients
 
 Headers = list[tuple[str, bytes]] | list[tuple[str, bytes | None]]
 
@@ -33,9 +32,9 @@ _BATCH_BYTES = 512 << 10
 class Outbox:
     """The one producer of one lane. `start` fences every earlier one of this lane, and aborts what it left open."""
 
-    def __init__(self, access: KafkaAccess, transactional_id: str) -> None:
-        self._producer = AIOKafkaProducer(
-            **arguments(access),
+    def __init__(self, access: KafkaAccess, transactional_id: str, clients: Clients = AIOKAFKA) -> None:
+        self._producer = clients.producer(
+            access,
             transactional_id=transactional_id,
             acks="all",
             linger_ms=0,

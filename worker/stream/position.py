@@ -20,6 +20,10 @@ class PositionFromFuture(Exception):
     """This lane's position was written by a newer version of the worker; run that version, or a newer one."""
 
 
+class PositionDamaged(Exception):
+    """This lane's position is not one that any version of the worker wrote."""
+
+
 class Reached(msgspec.Struct, array_like=True, frozen=True):
     """One source: the last offset applied, its record's timestamp, the greatest occurred_at read (all but offset: ms)."""
 
@@ -64,8 +68,11 @@ def pack(position: Position) -> bytes:
 
 
 def unpack(data: bytes) -> Position:
-    """A row's value; raises PositionFromFuture."""
-    position = _decode(data)
+    """A row's value; raises PositionFromFuture or PositionDamaged."""
+    try:
+        position = _decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise PositionDamaged(f"{len(data)} bytes: {error}") from error
     if position.version > VERSION:
         raise PositionFromFuture(f"position row version {position.version}, this worker reads up to {VERSION}")
     return position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from worker.sla.events import HandoffSignal, Signal
 from worker.sla.policies import Rules
 from worker.sla.tickets import Outcome
 from worker.stream import wire
+from worker.stream.clients import AIOKAFKA, Clients
 from worker.stream.gate import Gate, Readings
 from worker.stream.outbox import Record
 from worker.stream.position import Reached
@@ -58,7 +60,8 @@ class Turns:
 class Shop(msgspec.Struct, frozen=True):
     """What all lanes share. `now`: UTC ms, asked each time; `forwards`: who fills the sources of a lane's number;
     `mapping`: how records become events, None where they are events of ours; `viewers`: who shows tickets to people;
-    `applied` hears up to which offset a lane has read a source by itself, and committed it.
+    `clients`: who makes what speaks to the broker; `monotonic`: seconds that never go back; `applied` hears up to which
+    offset a lane has read a source by itself, and committed it.
     """
 
     settings: Settings
@@ -75,6 +78,8 @@ class Shop(msgspec.Struct, frozen=True):
     mapping: Mapping | None = None
     viewers: tuple[Viewer, ...] = ()
     applied: Callable[[TopicPartition, int], object] = lambda *_: None
+    clients: Clients = AIOKAFKA
+    monotonic: Callable[[], float] = time.monotonic
 
 
 class Flush:

@@ -7,6 +7,7 @@ from aiokafka.errors import (
     GroupAuthorizationFailedError,
     InvalidTimestampError,
     KafkaError,
+    KafkaTimeoutError,
     ProducerFenced,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
@@ -16,13 +17,14 @@ from worker.settings import Settings
 from worker.sla.rows import RowDamaged, RowFromFuture
 from worker.stream import ledger, rights
 from worker.stream.opening import SourceGap
-from worker.stream.position import PositionFromFuture
+from worker.stream.position import PositionDamaged, PositionFromFuture
 
 #: What only a person mends: the lane stays shut, says why, and looks again now and then.
 _STANDING = (
     RowFromFuture,
     RowDamaged,
     PositionFromFuture,
+    PositionDamaged,
     ledger.LedgerGap,
     SourceGap,
     ClusterAuthorizationFailedError,
@@ -41,7 +43,10 @@ def kind_of(error: Exception) -> str:
         return "fenced"
     if isinstance(error, _STANDING):
         return "shut"
-    away = (isinstance(error, KafkaError) and bool(error.retriable)) or isinstance(error, (OSError, TimeoutError))
+    # aiokafka does not call its own time-outs retriable: a partition without a leader answers no question about offsets.
+    away = (isinstance(error, KafkaError) and bool(error.retriable)) or isinstance(
+        error, (KafkaTimeoutError, OSError, TimeoutError)
+    )
     return "away" if away else "failed"
 
 

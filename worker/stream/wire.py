@@ -38,6 +38,8 @@ from worker.stream.shapes import (
 max_depth = 32
 max_ahead_ms = 5 * 60 * 1000
 year_2000 = 946_684_800_000
+#: Nobody means a later one; a producer whose clock is broken may stamp its records so, on a broker that lets it.
+year_2200 = 7_258_118_400_000
 watermark_key = b"__watermark"
 watermark_header = "sla-watermark"
 forget_header = "sla-forget"
@@ -258,6 +260,8 @@ def _occurred(
 ) -> tuple[int, bool] | DeadLetter:
     """When it happened (UTC ms), and whether the event says so itself; else it is the broker's time."""
     text = written.occurred_at
+    if timestamp_ms >= year_2200:
+        return DeadLetter("time_in_future", "the broker's timestamp lies after the year 2199")
     if text is not None:
         at = instants.parse(text)
         if at is None:
@@ -272,6 +276,8 @@ def _occurred(
         return received, False
     if at < year_2000:
         return DeadLetter("time_too_old", "$.occurred_at: lies before the year 2000")
+    if at >= year_2200:
+        return DeadLetter("time_in_future", "$.occurred_at: lies after the year 2199")
     if at > timestamp_ms + max_ahead_ms and timestamp_ms >= 0:
         ahead = (at - timestamp_ms) // 1000
         return DeadLetter("time_in_future", f"$.occurred_at: {ahead} seconds after the broker's timestamp")
@@ -284,8 +290,10 @@ def _watermark(door: Door, headers: Headers) -> Watermark | Ignored | DeadLetter
     for name, raw in headers:
         if name == watermark_header:
             at = instants.parse((raw or b"").decode("ascii", "replace"))
-            if at is not None:
+            if at is not None and at < year_2200:
                 return Watermark(at)
+            if at is not None:
+                return DeadLetter("bad_watermark", f"{watermark_header}: lies after the year 2199")
             return DeadLetter("bad_watermark", f"{watermark_header}: is no RFC 3339 instant with an offset")
     return DeadLetter("bad_watermark", f"{watermark_header}: is missing")
 

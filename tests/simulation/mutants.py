@@ -1,0 +1,99 @@
+"""Workers with one thing wrong, to see that the simulation would notice: each must be caught.
+
+A mutant is a change of one line of a module's source; a line that is no longer there fails the test, so that the list
+cannot rot. `HARMLESS` are changes that look as bad and must not matter, because the design stands on something else.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+
+from worker.stream import desk, lane, lanes, opening
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old` becomes `new` in `module`, whose `names` are put in the place of those that `user` has imported.
+
+    `seed`: where to begin to look; a run that catches it is near.
+    """
+
+    name: str
+    module: ModuleType
+    old: str
+    new: str
+    user: ModuleType
+    names: tuple[str, ...]
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _lane(name: str, old: str, new: str, seed: int = 0) -> Mutant:
+    return Mutant(name, lane, old, new, lanes, ("Lane",), seed)
+
+
+def _desk(name: str, old: str, new: str) -> Mutant:
+    return Mutant(name, desk, old, new, lane, ("Desk",))
+
+
+def _opening(name: str, old: str, new: str) -> Mutant:
+    return Mutant(name, opening, old, new, lane, ("load",))
+
+
+_SAY = "self.end = await self._say(rows, others)"
+_RECORD = "if record.offset <= offset:"
+
+MUTANTS = (
+    _lane("acknowledges before the commit", _SAY, f"await self._say(rows, {{}}); {_SAY.replace('rows,', 'rows[-1:],')}"),
+    _lane("no gate", 'if self.shop.settings.clock == "wall":\n            asked_at', "if False:\n            asked_at"),
+    _lane("fires up to now", "until = asked_at", "until = self.desk.clock() + 1000"),
+    _lane("goes on after a failed commit", "self._open = self._settled = False\n        self._hide", "self._hide"),
+    _lane("fences nobody", '-lane-{self.number}"', '-lane-{self.number}-{id(self._wake)}"'),
+    _lane("reads no gaps", "if until <= stands or (", "if until >= 0 or ("),
+    _lane("leaves dead letters out now and then", "(topics.dead, flush.dead),", "(topics.dead, flush.dead[1:]),"),
+    _desk("random ids", "encode_signal(signal,", "encode_signal(replace(signal, id=__import__('os').urandom(16).hex()),"),
+    _desk("drops one", _RECORD, "if record.offset <= offset or record.offset % 10 == 9:"),
+    _desk("applies again what it has", _RECORD, "if False:"),
+    _desk("writes not every row", "            rows.append((key, row, []))", "            rows += [(key, row, [])] * (key[-1] % 5 > 0)"),
+    _desk("dates what it says by the due", "encode_signal(signal, tick.at,", "encode_signal(signal, signal.due,"),
+    _opening(
+        "forgets the position",
+        "        _complete(shop, number, loaded)",
+        "        loaded.position = replace(loaded.position, sources={}, tickets=-1)",
+    ),
+    _opening("trusts what it parked", "    for key, row in pages.rows.items():", "    for key, row in ():"),
+    _opening("forgets who needs a look", "        if at is not None:\n            wakes", "        if at is None:\n            wakes"),
+)  # fmt: skip
+
+HARMLESS = (
+    # The position row is the authority: what the group has committed only says where Faust begins to read.
+    _lane(
+        "tells Faust early",
+        "        if flush or self.shop.monotonic()",
+        "        for chunk in list(self._inbox)[:taken]:\n            chunk.ack()\n        if flush or self.shop.monotonic()",
+    ),
+    _lane("tells Faust never", "self._inbox.popleft().ack()", "self._inbox.popleft()"),
+)
+
+
+@contextmanager
+def in_force(mutant: Mutant) -> Iterator[None]:
+    """The worker with that one thing wrong."""
+    source = inspect.getsource(mutant.module)
+    assert source.count(mutant.old) == 1, f"{mutant.module.__name__} no longer has one {mutant.old!r}"
+    changed = ModuleType(mutant.module.__name__)
+    exec(compile(source.replace(mutant.old, mutant.new), str(mutant.module.__file__), "exec"), changed.__dict__)
+    kept = {name: getattr(mutant.user, name) for name in mutant.names}
+    for name in mutant.names:
+        setattr(mutant.user, name, getattr(changed, name))
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(mutant.user, name, value)
