@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -135,6 +135,10 @@ class Noted:
     def opened(self, _: float, __: int) -> None:
         """A lane is open."""
         self.counts["opened"] += 1
+
+    def kept(self, promises: Iterable[object]) -> None:
+        """Promises were met."""
+        self.counts["kept"] += sum(1 for _ in promises)
 
 
 class Member:
