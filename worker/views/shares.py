@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 #: While the loop is busy: of the CPU time that it gets; at most, while it is idle: of a core.
-BUSY, IDLE = 0.025, 0.4
+BUSY, IDLE = 0.015, 0.4
 _WINDOW_S = 0.25
 #: Changes a second from which the loop counts as busy: it works something off, also where others have its CPU.
 _FLOOD = 3000.0
