@@ -229,6 +229,7 @@ def test_without_redis_a_worker_shows_its_own(rules: Rules) -> None:
             found = await scene.until(lambda f: len(f.coming) == 1)
             assert [one.ticket_id for one in found.broken] == ["T-2"]
             assert "REDIS_URL is unset" in found.notes[0]
+            assert (scene.telling.up, scene.telling.stale) == (False, 0.0)
             assert scene.board.degraded() == []
             found = await scene.board.look(Query(plans=("tin",)))
             assert (len(found.coming), len(found.broken)) == (0, 1)
@@ -265,6 +266,16 @@ def test_a_new_store_asks_who_has_a_ticket(redis_url: str, rules: Rules) -> None
             assert there.board.ticket("T-1") is None
             assert await there.board.owner("T-1") == (About("here", "http://here/"), True)
             assert await there.board.owner("T-none") == (None, False)
+
+    play(story)
+
+
+def test_a_redis_that_never_answered_is_stale_also_where_nothing_changes(rules: Rules) -> None:
+    async def story() -> None:
+        scene = Scene("redis://127.0.0.1:1/0", rules)
+        async with running(scene):
+            await scene.until(lambda _: not scene.telling.up and scene.telling.stale > 0.3)
+            assert set(scene.telling.failures) == {"away"}
 
     play(story)
 

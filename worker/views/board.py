@@ -48,7 +48,7 @@ class Telling(Protocol):
     """What is told of the board; worker/views/metrics implements it."""
 
     def board(self, up: bool, stale_seconds: float) -> None:
-        """Does Redis take what is written, and how long has the oldest change waited for it?"""
+        """Does Redis take what is written (never where there is none), and how long has it not shown the oldest change?"""
 
     def board_failed(self, kind: str) -> None:
         """A write failed: `away`; was `refused`, somebody else owns the lane; or Redis had `lost` what it was given."""
@@ -110,7 +110,7 @@ class Board:
         self._task: asyncio.Task[None] | None = None
         self._fault: str | None = None
         self._failures = 0
-        self._beat_at = self._keep_at = 0.0
+        self._beat_at = self._keep_at = self._away_since = 0.0
         self._asked_at = -_ASKED_S
         self._reports: dict[str, tuple[str, dict[str, object]]] = {}
         self._unsent: set[str] = set()
@@ -261,21 +261,24 @@ class Board:
         """How it stands, for metrics and the log."""
         if fault is not None:
             self._telling.board_failed("away")
+        at = time.monotonic()
         if (fault is None) != (self._fault is None):
+            self._away_since = at
             log.log(logging.INFO if fault is None else logging.WARNING, "board: %s", fault or "Redis answers again")
         if fault is None:
             self._failures = 0
         self._fault = fault
-        at = time.monotonic()
         since = [one for lane in self._lanes.values() if (one := _stale_since(lane)) is not None]
+        if fault is not None:
+            since.append(self._away_since)  # also where nothing changed: nobody could see it if it did
         stale = 0.0 if self._store is None or not since else at - min(since)
-        self._telling.board(fault is None, stale)
+        self._telling.board(fault is None and self._store is not None, stale)
 
     async def _turn(self) -> float:
         """Some tickets from rows to Redis; gives how long to rest."""
         at = time.monotonic()
         began = time.thread_time()
-        beats = at >= self._beat_at
+        beats = at >= self._beat_at or self._fault is not None  # while it is away, each turn asks
         if beats:
             self._beat_at = at + _BEAT_S
             self._look_ahead()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-#: Of one core: while the loop is busy, and at most while it is idle.
-BUSY, IDLE = 0.025, 0.4
+#: While the loop is busy: of the CPU time that it gets; at most, while it is idle: of a core.
+BUSY, IDLE = 0.015, 0.4
 _WINDOW_S = 0.25
 #: Changes a second from which the loop counts as busy: it works something off, also where others have its CPU.
 _FLOOD = 3000.0
@@ -33,7 +33,10 @@ class Shares:
         if at - self._at >= _WINDOW_S:
             used = self._cpu()
             passed = at - self._at
-            others = max((used - self._used - self._own) / passed, self._changes / passed / _FLOOD)
-            self.share = min(IDLE, max(BUSY, (1 - others) * IDLE * 1.2 - 0.1))
+            others = (used - self._used - self._own) / passed
+            busy = max(others, self._changes / passed / _FLOOD)
+            # Where others have the CPU the loop gets less of it, and the small share is one of that.
+            least = BUSY * min(1.0, max(0.2, others))
+            self.share = min(IDLE, max(least, (1 - busy) * IDLE * 1.2 - 0.1))
             self._at, self._used, self._own, self._changes = at, used, 0.0, 0
         return seconds / self.share - seconds
