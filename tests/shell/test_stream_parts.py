@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, conn
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, conn
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
@@ -23,7 +25,8 @@ from worker.settings import Settings, SettingsError
 from worker.stream import position
 from worker.stream.agenda import Agenda
 from worker.stream.floods import Flood
-from worker.stream.frame import BatchConsumer
+from worker.stream.frame import BatchConsumer, ConsumerThread
+from worker.stream.gate import Readings, is_past
 from worker.stream.outbox import place
 from worker.stream.position import Position, PositionFromFuture, Reached
 
@@ -155,6 +158,32 @@ def test_a_flood_is_cut_off_and_counted() -> None:
     assert all(flood.filter(course) for _ in range(20)), "sixteen lanes may say that they are open"
 
 
+def test_what_was_fetched_is_noted_though_nobody_was_given_it(monkeypatch) -> None:
+    """In a rebalance a fetch may end for a caller that has gone: the gate must not take the position for what was read."""
+    part = TopicPartition("updated", 1)
+    state = SimpleNamespace(has_valid_position=True, _position=10)
+    assignment = SimpleNamespace(tps=[part], state_value=lambda _: state)
+    consumer = SimpleNamespace(_subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment)))
+    fetched = [{part: [SimpleNamespace(offset=8), SimpleNamespace(offset=9)]}, {}]
+
+    async def fetch(*_: object) -> object:
+        return fetched.pop(0)
+
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetch)
+    thread = ConsumerThread.__new__(ConsumerThread)
+    thread.readings = {}
+    thread.consumer = SimpleNamespace(_committed_offset={})
+
+    async def story() -> None:
+        await thread._fetch_records(consumer, {part})  # what it gives is dropped
+        await thread._fetch_records(consumer, {part})
+
+    asyncio.run(story())
+    assert thread.readings == {part: Readings(10, 9)}
+    assert not is_past(10, 7, thread.readings[part]), "8 and 9 were read by nobody"
+    assert is_past(10, 9, thread.readings[part])
+
+
 def test_the_extension_points_that_the_stream_stands_on_are_where_they_were() -> None:
     """When a new version of Faust or aiokafka moves one of these, this says so before a broker does."""
     assert metadata.version("faust-streaming") == "0.15.3"
@@ -170,6 +199,10 @@ def test_the_extension_points_that_the_stream_stands_on_are_where_they_were() ->
         assert name in source
     assert hasattr(driver.Consumer, "_new_consumer_thread")
     assert hasattr(driver.AIOKafkaConsumerThread, "_create_worker_consumer")
+    assert list(inspect.signature(driver.AIOKafkaConsumerThread._fetch_records).parameters) == [
+        "self", "consumer", "active_partitions", "timeout", "max_records",
+    ]  # fmt: skip
+    assert "self._fetch_records" in inspect.getsource(driver.AIOKafkaConsumerThread.getmany)
     assert hasattr(memory.Store, "persisted_offset")
     assert "on_rebalance" in dir(memory.Store)
     consumer = inspect.getsource(AIOKafkaConsumer)

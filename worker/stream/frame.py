@@ -33,7 +33,37 @@ _FAR = 2**40
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """The same consumer, but reading committed records only, and not idling 1.5 s in a fetch."""
+    """The same consumer, but reading committed records only, and not idling 1.5 s in a fetch.
+
+    `readings` are noted here, in the thread that fetches, and before anybody is given the records: in a rebalance what was
+    fetched may be dropped, or handed to a caller that has gone, and the position alone would look as if all had been read.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.readings: dict[TopicPartition, Readings] = {}
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
+    ) -> Any:
+        records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        self._note(consumer, records)
+        return records
+
+    def _note(self, consumer: Any, records: Mapping[Any, Any]) -> None:
+        """Where the consumer stands, and the last record that it gave away; nothing else runs in this thread meanwhile."""
+        assignment = consumer._subscription.subscription.assignment
+        if assignment is None:
+            return
+        readings = self.readings
+        for part in assignment.tps:
+            state = assignment.state_value(part)
+            if state is None or not state.has_valid_position:
+                continue
+            found, before = records.get(part), readings.get(part)
+            taken = found[-1].offset if found else before.taken if before else -1
+            began = before.began if before else self.consumer._committed_offset.get(TP(part.topic, part.partition)) or 0
+            readings[part] = Readings(state._position, taken, began)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -60,7 +90,6 @@ class BatchConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._done: dict[TP, int] = {}
         self._next: dict[TP, int] = {}
-        self._readings: dict[TopicPartition, Readings] = {}
         self._fetched_at = 0.0
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -84,7 +113,6 @@ class BatchConsumer(driver.Consumer):
         if not self.flow_active:
             await self.perform_seek()
             return
-        self._note(records)
         delivered: list[Delivered] = []
         for part, found in records.items():
             tp = TP(part.topic, part.partition)
@@ -120,21 +148,6 @@ class BatchConsumer(driver.Consumer):
         self._read_offset[part] = last  # Faust would take what lies between two messages for a gap
         return Delivered(part, since, records, partial(self.applied, part, last))
 
-    def _note(self, records: Mapping[Any, Any]) -> None:
-        """Between two fetches the consumer stands still: its positions and what it handed over agree now."""
-        consumer = self._thread._consumer
-        assignment = consumer._subscription.subscription.assignment if consumer is not None else None
-        if assignment is None:
-            return
-        for part in assignment.tps:
-            state = assignment.state_value(part)
-            if state is None or not state.has_valid_position:
-                continue
-            found, before = records.get(part), self._readings.get(part)
-            taken = found[-1].offset if found else before.taken if before else -1
-            began = before.began if before else self._committed_offset.get(TP(part.topic, part.partition)) or 0
-            self._readings[part] = Readings(state._position, taken, began)
-
     async def highwaters(self, *partitions: TP) -> dict[TP, int]:
         """Faust asks this of changelogs only, to recover them; the lanes do that, so there is nothing to ask the broker."""
         return dict.fromkeys(partitions, 0)
@@ -150,11 +163,12 @@ class BatchConsumer(driver.Consumer):
 
     def readings(self, part: TopicPartition) -> Readings | None:
         """How far this source partition was read; None while that is not known."""
-        return self._readings.get(part)
+        found: Readings | None = self._thread.readings.get(part)
+        return found
 
     def forget(self) -> None:
         """All partitions were revoked: nothing that was known holds."""
-        self._readings.clear()
+        self._thread.readings = {}
         self._next.clear()
         self._done.clear()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,8 +17,8 @@ from tests.e2e.campaign.faults import FAKETIME, Fault
 from tests.e2e.campaign.link import Link, Trouble
 from tests.e2e.campaign.results import Trial
 from tests.e2e.campaign.stage import Outcome, Stage, perform
-from tests.e2e.world import _free_port
 from worker.local import Kafka, Valkey
+from worker.local.errors import LocalError
 
 _SMALL = "96m"
 _THREE = {
@@ -39,21 +40,19 @@ class Arena:
         self._broker: Kafka | None = None
 
     async def __aenter__(self) -> Self:
-        ports = [(_free_port(), _free_port()) for _ in range(self._count)]
-        plain = "BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"
-        names = [f"LINE{number}" for number in range(self._count)]
-        more = {
-            "listeners": ",".join(
-                [plain, *(f"{n}://127.0.0.1:{own}" for n, (own, _) in zip(names, ports, strict=True))]
-            ),
-            "advertised.listeners": ",".join(
-                [plain, *(f"{n}://127.0.0.1:{seen}" for n, (_, seen) in zip(names, ports, strict=True))]
-            ),
-            "listener.security.protocol.map": ",".join(f"{n}:PLAINTEXT" for n in ("BROKER", "CONTROLLER", *names)),
-        }
-        self._broker = TunedKafka(self._folder / "kafka", say=self._say, more=more)
-        await asyncio.to_thread(self._broker.start)
-        for own, seen in ports:
+        for attempt in range(3):  # somebody may take a port between our look and the broker's
+            ports = _free_ports(2 * self._count)
+            owns, seens = ports[: self._count], ports[self._count :]
+            broker = TunedKafka(self._folder / f"kafka{attempt}", say=self._say, more=_listeners(owns, seens))
+            try:
+                await asyncio.to_thread(broker.start)
+            except LocalError:
+                if attempt == 2:
+                    raise
+            else:
+                self._broker = broker
+                break
+        for own, seen in zip(owns, seens, strict=True):
             link = await self._stack.enter_async_context(Link(seen, own))
             self._lines.put_nowait((f"127.0.0.1:{seen}", link))
         return self
@@ -127,6 +126,30 @@ class Arena:
     async def trial(self, mutant: str, fault: Fault, seed: int) -> Trial:
         """A worker that breaks one promise."""
         return Trial(mutant, await self.run(fault, seed, mutant))
+
+
+def _listeners(owns: list[int], seens: list[int]) -> dict[str, str]:
+    """A broker's properties with one more listener for each line: it listens on one port, and is known by the proxy's."""
+    plain = "BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"
+
+    def written(ports: list[int]) -> str:
+        return ",".join([plain, *(f"LINE{number}://127.0.0.1:{port}" for number, port in enumerate(ports))])
+
+    names = ("BROKER", "CONTROLLER", *(f"LINE{number}" for number in range(len(owns))))
+    return {
+        "listeners": written(owns),
+        "advertised.listeners": written(seens),
+        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in names),
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody has now, no two the same."""
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in taken]
 
 
 def missing(fault: Fault) -> str | None:
