@@ -103,6 +103,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The changelog of the table of tickets, as Faust names it."""
         return f"{self.app_id}-tickets-changelog"
 
+    @property
+    def parts_topic(self) -> str:
+        """The worker's own topic through which lanes put shift reports together."""
+        return f"{self.app_id}-report-parts"
+
     @staticmethod
     def read(environ: Mapping[str, str]) -> Settings:
         """The settings of an environment; raises SettingsError with all faults."""

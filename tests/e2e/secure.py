@@ -100,7 +100,7 @@ class SecureBus(Bus):
     def __init__(self, url: str, folder: Path, ca: Path, user: str = WORKER) -> None:
         super().__init__(url, folder)
         self.ca, self.user = ca, user
-        self.table = f"{self.name}-tickets-changelog"
+        self.table, self.report_parts = f"{self.name}-tickets-changelog", f"{self.name}-report-parts"
         self.access = KafkaAccess(url, "SASL_SSL", "SCRAM-SHA-512", ADMIN, PASSWORDS[ADMIN], ca)
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -123,10 +123,13 @@ class SecureBus(Bus):
             Right("read updated", "topic", self.updated, "Read"),
             Right("write signals", "topic", self.signals, "Write"),
             Right("write handoffs", "topic", self.handoffs, "Write"),
+            Right("write reports", "topic", self.reports, "Write"),
             Right("write dead", "topic", self.dead, "Write"),
             Right("read changelog", "topic", self.table, "Read"),
             Right("write changelog", "topic", self.table, "Write"),
             Right("configs of changelog", "topic", self.table, "DescribeConfigs"),
+            Right("read parts", "topic", self.report_parts, "Read"),
+            Right("write parts", "topic", self.report_parts, "Write"),
             Right("group", "group", self.name, "Read"),
             Right("transactional ids", "transactional-id", f"{self.name}-lane-", "Write", "prefixed"),
         )
@@ -136,9 +139,10 @@ class SecureBus(Bus):
         admin = AIOKafkaAdminClient(**arguments(self.access))
         await admin.start()
         try:
-            names = (self.created, self.updated, self.signals, self.handoffs, self.dead)
+            names = (self.created, self.updated, self.signals, self.handoffs, self.reports, self.dead)
             topics = [NewTopic(name, PARTITIONS, 1) for name in names]
             if changelog:
+                topics.append(NewTopic(self.report_parts, PARTITIONS, 1))
                 topics.append(NewTopic(self.table, PARTITIONS, 1, topic_configs=CHANGELOG_CONFIG))
             answer = await admin.create_topics(topics)
             assert not any(code for _, code, *_ in answer.topic_errors), answer

@@ -98,7 +98,10 @@ def test_handoffs_through_kills_are_those_of_the_replay(kafka, tmp_path: Path) -
     at_boundary = {key for key, one in handoffs.items() if instant(one["boundary"]["utc"]) == boundary}
     assert {"completed", "missed"} <= {handoffs[key]["kind"] for key in at_boundary}
 
-    more = {"SLA_CLOCK": "event", "SLA_POLICY": f"{bus.policy}:{REGIONS}"}
+    reports = {one["id"]: one for one in map(json.loads, replay.reports(replay.in_time(heard), rules, until=end))}  # type: ignore[arg-type]
+    assert len(reports) > 20
+    since = events[0]["occurred_at"]  # in event time it must be said where the history begins
+    more = {"SLA_CLOCK": "event", "SLA_POLICY": f"{bus.policy}:{REGIONS}", "SLA_ANNOUNCE_FROM": since}
     settings = Settings.read(
         {
             "KAFKA_URL": kafka.url,
@@ -144,7 +147,17 @@ def test_handoffs_through_kills_are_those_of_the_replay(kafka, tmp_path: Path) -
         assert [differing(signal, handoffs[signal["id"]]) for signal in said] == [[]] * len(handoffs)
         signals = [{k: v for k, v in signal.items() if k != "_timestamp"} for signal in await bus.said()]
         assert [differing(signal, timers[signal["id"]]) for signal in signals] == [[]] * len(timers)
-        print(f"{len(events)} events, {len(said)} handoff signals, {len(signals)} of timers, 0 differ")
+
+        async def all_reports_too() -> bool:
+            return len(await read_all(bus.access, bus.reports)) >= len(reports)
+
+        await until(all_reports_too)
+        told = [json.loads(record.value or b"") for record in await read_all(bus.access, bus.reports)]
+        assert sorted(one["id"] for one in told) == sorted(reports)
+        assert [differing(one, reports[one["id"]]) for one in told] == [[]] * len(reports)
+        print(
+            f"{len(events)} events, {len(said)} handoff signals, {len(signals)} of timers, {len(told)} reports, 0 differ"
+        )
 
     with WorkerProcess(bus, "one", **more) as one, WorkerProcess(bus, "other", **more) as other:
         asyncio.run(story(one, other))

@@ -83,10 +83,13 @@ LACKS = {
     "read updated": "Read on topic {0}-updated",
     "write signals": "Write on topic {0}-signals",
     "write handoffs": "Write on topic {0}-handoffs",
+    "write reports": "Write on topic {0}-reports",
     "write dead": "Write on topic {0}-dead",
     "read changelog": "Read on topic {0}-tickets-changelog",
     "write changelog": "Write on topic {0}-tickets-changelog",
     "configs of changelog": "DescribeConfigs on topic {0}-tickets-changelog",
+    "read parts": "Read on topic {0}-report-parts",
+    "write parts": "Write on topic {0}-report-parts",
     "group": "Read on group {0}",
     "transactional ids": "Write on transactional ids that begin with {0}-lane-",
 }
@@ -142,7 +145,7 @@ def test_a_missing_topic_that_may_not_be_made_is_named(secure: Make, tmp_path: P
 
 def test_with_the_right_to_create_it_makes_what_is_missing(secure: Make, tmp_path: Path) -> None:
     bus = secure(tmp_path)
-    names = (bus.created, bus.updated, bus.signals, bus.handoffs, bus.dead, bus.table)
+    names = (bus.created, bus.updated, bus.signals, bus.handoffs, bus.reports, bus.dead, bus.table, bus.report_parts)
     asyncio.run(bus.grant([*bus.rights(), *(Right("create", "topic", name, "Create") for name in names)]))
     with WorkerProcess(bus, SLA_CREATE_TOPICS="true") as worker:
         asyncio.run(worker.ready())

@@ -58,6 +58,7 @@ class Bus:
         self.name = name
         self.created, self.updated = f"{name}-created", f"{name}-updated"
         self.signals, self.handoffs, self.dead = f"{name}-signals", f"{name}-handoffs", f"{name}-dead"
+        self.reports = f"{name}-reports"
         self.policy = folder / "policy.yaml"
         self.policy.write_text(POLICY)
         self.access = KafkaAccess(url)
@@ -74,6 +75,7 @@ class Bus:
             "SLA_TOPIC_UPDATED": self.updated,
             "SLA_TOPIC_SIGNALS": self.signals,
             "SLA_TOPIC_HANDOFFS": self.handoffs,
+            "SLA_TOPIC_REPORTS": self.reports,
             "SLA_TOPIC_DEAD": self.dead,
             "SLA_POLICY": str(self.policy),
             "SLA_SESSION": "6s",

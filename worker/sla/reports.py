@@ -121,6 +121,14 @@ def total(parts: Iterable[Part]) -> Part:
     return Part(tuple(_together([lists[place] for lists in every]) for place in range(len(LISTS))))
 
 
+def lighter(whole: Part) -> Part:
+    """The same with half the lines in its longest list; totals stay."""
+    longest = max(range(len(LISTS)), key=lambda place: len(whole.lists[place].lines))
+    lines = whole.lists[longest].lines
+    cut = Listed(whole.lists[longest].total, lines[: len(lines) // 2])
+    return Part((*whole.lists[:longest], cut, *whole.lists[longest + 1 :]))
+
+
 def _together(found: list[Listed]) -> Listed:
     lines = merge(*(one.lines for one in found), key=_place)
     return Listed(sum(one.total for one in found), tuple(line for line, _ in zip(lines, range(LISTED), strict=False)))

@@ -89,6 +89,23 @@ class _Said(msgspec.Struct, array_like=True, gc=False):
 _decode_said = msgspec.msgpack.Decoder(_Said).decode
 
 
+class _Glance(msgspec.Struct, array_like=True, gc=False):
+    """The same, with facts apart from each other."""
+
+    rules_digest: str
+    facts: list[msgspec.Raw]
+    warned: tuple[Warned, ...]
+    breached: tuple[Breached, ...]
+    fold: msgspec.Raw = msgspec.Raw()
+    rejudged_at: int | None = None
+    finished: msgspec.Raw = msgspec.Raw()
+    handoffs: tuple[Told, ...] = ()
+
+
+_decode_glance = msgspec.msgpack.Decoder(_Glance).decode
+_decode_fact = msgspec.msgpack.Decoder(tuple[int, str, int, int, msgspec.Raw, msgspec.Raw]).decode
+
+
 class RowFromFuture(Exception):
     """This row was written by a newer version of the worker; run that version, or a newer one."""
 
@@ -146,6 +163,27 @@ def may_concern(data: bytes, since: int) -> bool:
         any(one.standing and not one.historic and one.since >= since for one in said.breached)
         or any(one.owed is None and not one.historic and one.at >= since for one in said.warned)
         or any(one.kind == "missed" and one.standing and one.boundary >= since for one in said.handoffs)
+    )
+
+
+def may_tell(data: bytes, opens: int, closes: int, until: int) -> bool:
+    """May the report of the shift [opens, closes) have something of this row's ticket? `until`: the next shift's end.
+
+    UTC ms. No only where nothing is due before `until`, nothing was said since `opens`, and no fact came after `closes`:
+    then the ticket stands as it did at `closes`, finished or far from any due. A damaged row may, and is told when decoded.
+    """
+    if _HEADER.unpack_from(data)[1] < until:
+        return True
+    try:
+        seen = _decode_glance(data[_HEADER.size :])
+        newest = _decode_fact(seen.facts[-1])[2] if seen.facts else 0
+    except msgspec.MsgspecError:
+        return True
+    return (
+        newest > closes
+        or any(one.due >= opens for one in seen.breached)
+        or any(one.at >= opens for one in seen.warned)
+        or any(one.boundary >= opens for one in seen.handoffs)
     )
 
 

@@ -88,7 +88,12 @@ def build(
     )
     app.transport = Transport(app.conf.broker_consumer, app)
     sources = app.topic(
-        *settings.topics.sources, partitions=layout.partitions, schema=Raw(), key_type=bytes, value_type=bytes
+        *settings.topics.sources,
+        settings.parts_topic,
+        partitions=layout.partitions,
+        schema=Raw(),
+        key_type=bytes,
+        value_type=bytes,
     )
     table = app.Table("tickets", partitions=layout.partitions, key_type=bytes, value_type=bytes)
     store = Ledger(

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Event, Tick
 from worker.sla.policies import Rules
+from worker.sla.reports import Closing
 from worker.sla.rows import RowDamaged, RowFromFuture, pack, unpack
 from worker.sla.tickets import Outcome, Ticket, apply, lighten
 from worker.stream import mapped, position, wire
@@ -26,8 +27,9 @@ from worker.stream.opening import Loaded, is_stale
 from worker.stream.outbox import Record
 from worker.stream.position import Position, Reached
 from worker.stream.rekey import original
+from worker.stream.reporting import AHEAD_MS, Collector, Tally, next_ones
 from worker.stream.shop import CORE_ERROR, Chunk, Flush, Shop
-from worker.stream.speech import encode_handoff, encode_signal
+from worker.stream.speech import encode_handoff, encode_report, encode_signal
 from worker.stream.standing import standing
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,10 @@ log = logging.getLogger(__name__)
 _FIRES_A_FLUSH = 2000
 #: How long tickets are judged anew in one flush; a few lanes do so at a time, and the others wait that long for the loop.
 _REJUDGING_S = 0.025
+#: How long a lane looks through its rows in one flush, where a shift ends: all lanes do so at once.
+_TALLYING_S = 0.005
+#: Rows looked at between two looks at the clock, where a shift ends.
+_AT_ONCE = 100
 #: Tickets kept decoded, a lane. Each is a few kilobytes and a hundred objects that a garbage collection looks at.
 _HOT = 1000
 #: A record of the changelog may have 1 MB by a broker's defaults.
@@ -54,17 +60,24 @@ class Desk:
         self._hot: dict[bytes, Ticket] = {}
         self._shown: dict[bytes, bytes] = {}
         self._tzdata = tzdata_digest()
+        self.notes: dict[bytes, bytes] = {}
+        self._collector = Collector({})
+        self._tally: Tally | None = None
+        self._coming: tuple[int, tuple[int, list[Closing]] | None] | None = None
 
     def take_over(self, loaded: Loaded) -> None:
         """Go on from what was loaded."""
         self.rows, self.agenda, self.position = loaded.rows, loaded.agenda, loaded.position
         self.stale, self._hot, self._shown = deque(loaded.stale), {}, {}
         self.counts = loaded.counts
+        self.notes = loaded.notes
+        self._collector, self._tally, self._coming = Collector(loaded.notes), None, None
 
     def adopt(self, rules: Rules) -> None:
         """Work by other rules, and judge every ticket anew, a few in each flush."""
         self.shop = replace(self.shop, rules=rules)
         self.stale = deque(self.rows)
+        self._tally, self._coming = None, None
 
     def clock(self) -> int:
         """UTC ms: wall time, or the lane's event time."""
@@ -74,8 +87,13 @@ class Desk:
 
     def has_due(self) -> bool:
         """Has a wake-up passed?"""
-        at = self.agenda.next()
+        at = self.next()
         return at is not None and at < self.clock()
+
+    def next(self) -> int | None:
+        """The earliest instant after which something is to be looked at (UTC ms), or None."""
+        at, coming = self.agenda.next(), self._next_report()
+        return coming if at is None else at if coming is None else min(at, coming)
 
     def fire(self, flush: Flush, until: int, *, rejudge: bool) -> None:
         """Say what is due strictly before `until`, then judge some of what other rules judged; both bounded."""
@@ -90,9 +108,66 @@ class Desk:
                 flush.tickets[key] = self._tick(flush, key, tick)
                 self._hot.pop(key, None)  # a million of them pass by
 
+    def _next_report(self) -> int | None:
+        """After which instant this lane says its part of the next shift report."""
+        since = self.position.reported
+        if since is None:
+            return None
+        if self._coming is None or self._coming[0] != since:
+            self._coming = since, next_ones(self.shop.rules, since)
+        coming = self._coming[1]
+        if coming is None:
+            if self.clock() > since + AHEAD_MS:  # nobody's shift ended in all that time
+                self.position = replace(self.position, reported=since + AHEAD_MS)
+            return None
+        return coming[0] + self.shop.settings.settle
+
+    def tally(self, flush: Flush, lane: int, until: int) -> None:
+        """Say this lane's part of the shift reports due strictly before `until`, a slice at a time."""
+        at, due = self._next_report(), self.agenda.next()
+        if at is None or at >= until or (due is not None and due <= at):
+            return
+        assert self._coming is not None  # _next_report() looked
+        assert self._coming[1] is not None  # the same
+        boundary, ended = self._coming[1]
+        if self._tally is None:
+            self._tally = Tally(self.shop.rules, boundary, ended, self.rows)
+        end = self.shop.monotonic() + _TALLYING_S
+        while not self._tally.is_done and self.shop.monotonic() < end:
+            self._tally.look(self.rows, self._ticket, _AT_ONCE)
+        if self._tally.is_done:
+            flush.parts += self._tally.shares(lane)
+            self.position = replace(self.position, reported=boundary + 1)
+            self._tally = None
+
+    def waits_until(self) -> int | None:
+        """When a report goes out without the parts that it lacks (UTC ms of wall time); None in event time."""
+        return self._collector.waits_until() if self.shop.settings.clock == "wall" else None
+
+    def report(self, flush: Flush) -> None:
+        """Send the shift reports whose parts are in, or waited for long enough."""
+        now, patient = self.shop.now(), self.shop.settings.clock == "event"
+        reports, rows = self._collector.ready(now, self.shop.layout.partitions, patient=patient)
+        digest = self.shop.rules.digest
+        flush.reports += (encode_report(one, self.clock(), digest, self._tzdata) for one in reports)
+        flush.notes += rows
+
+    def _gather(self, flush: Flush, chunk: Chunk) -> None:
+        """Parts of shift reports that fall to this lane."""
+        before = flush.reached.get(chunk.topic) or self.position.of(chunk.topic)
+        for record in chunk.records:
+            if record.offset > before.offset:
+                self._collector.take(record.key, record.value, self.shop.now())
+                before = Reached(record.offset, record.timestamp, before.high_water)
+        flush.reached[chunk.topic] = before
+        self.position = self.position.with_reached(flush.reached)
+
     def read(self, flush: Flush, chunk: Chunk) -> None:
         """Apply a chunk's records, but for those at or below the position."""
         topic = chunk.topic
+        if topic == self.shop.settings.parts_topic:
+            self._gather(flush, chunk)
+            return
         before = flush.reached.get(topic) or self.position.of(topic)
         offset, timestamp, high_water = before.offset, before.timestamp, before.high_water
         events = delay = skipped = 0
@@ -217,6 +292,13 @@ class Desk:
             rows.append((key, row, []))
             if self.shop.settings.topics.timers:
                 self._show(flush, key, outcome)
+        rows += flush.notes
+        for note, value, _ in flush.notes:
+            assert note is not None  # rows have keys
+            if value is None:
+                self.notes.pop(note, None)
+            else:
+                self.notes[note] = value
         self.position = replace(self.position, tickets=len(self.rows), rules=self.shop.rules.digest)
         rows.append((position.KEY, position.pack(self.position), []))
         return rows

@@ -50,6 +50,8 @@ class Lane:
     def __init__(self, number: int, shop: Shop, parked: Loaded | None = None) -> None:
         self.number, self.shop = number, shop
         self.parts = {t: TopicPartition(t, number) for t in shop.settings.topics.sources}
+        #: the sources, and the parts of shift reports that fall to this lane
+        self.reads = self.parts | {(topic := shop.settings.parts_topic): TopicPartition(topic, number)}
         self.desk = Desk(shop)
         self.end = 0
         self.gate_closed_since: float | None = None
@@ -124,7 +126,7 @@ class Lane:
         if not (self._open and self._settled):
             return None
         desk = self.desk
-        return Loaded(desk.rows, desk.agenda, list(desk.stale), desk.position, self.end, desk.counts)
+        return Loaded(desk.rows, desk.agenda, list(desk.stale), desk.position, self.end, desk.counts, desk.notes)
 
     @property
     def is_open(self) -> bool:
@@ -268,6 +270,7 @@ class Lane:
                 if len(chunk.records) > _BREATH:
                     await asyncio.sleep(0)
             waits_for_gate = await self._fire(flush)
+            self.desk.report(flush)
             if records >= _RECORDS_A_FLUSH or not await self._waits_for_more(flush, taken, waits_for_gate):
                 break
         if flush or self.shop.monotonic() - self._said_at > _QUIET_S:
@@ -275,7 +278,7 @@ class Lane:
         self._settled = True
         while self._read_alone:  # nobody else acknowledges it, and the group's offset would wait for the next record
             topic, offset = self._read_alone.popitem()
-            self.shop.applied(self.parts[topic], offset)
+            self.shop.applied(self.reads[topic], offset)
         for _ in range(taken):
             self._inbox.popleft().ack()
         if taken:
@@ -305,7 +308,7 @@ class Lane:
         """Seconds until something is to be looked at; event time moves only with what is delivered."""
         if waits_for_gate:
             return 0.05
-        if self.shop.settings.clock == "wall" and (at := self.desk.agenda.next()) is not None:
+        if self.shop.settings.clock == "wall" and (at := self.desk.next()) is not None:
             return min(max((at + 1 - self.shop.now()) / 1000, 0.0005), _LOOK_S)
         return _LOOK_S
 
@@ -346,7 +349,7 @@ class Lane:
 
     async def _look_behind(self, flush: Flush) -> None:
         """Nothing is delivered: is the consumer ahead of this lane all the same, and has been for a while?"""
-        for topic, part in self.parts.items():
+        for topic, part in self.reads.items():
             readings, stands = self.shop.readings(part), self._stands(topic)
             if readings is None or readings.position <= stands:
                 self._ahead_since.pop(topic, None)
@@ -374,6 +377,7 @@ class Lane:
             until = asked_at
         self.gate_closed_since = None
         self.desk.fire(flush, until, rejudge=rejudge)
+        self.desk.tally(flush, self.number, until)
         return False
 
     async def _commit(self, flush: Flush) -> None:
@@ -385,6 +389,8 @@ class Lane:
             (topics.handoffs, flush.handed),
             (topics.dead, flush.dead),
             (topics.timers, flush.standing),
+            (topics.reports, flush.reports),
+            (self.shop.settings.parts_topic, flush.parts),
         )
         others = {topic: records for topic, records in every if records}
         self.end = await self._say(rows, others)

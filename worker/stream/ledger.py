@@ -30,11 +30,12 @@ class LedgerGap(Exception):
 
 class Pages(msgspec.Struct):
     """What a changelog partition holds from an offset on: rows by ticket key, keys that are gone, the position row if
-    there is one, the end offset. `whole`: it was read from the log's start.
+    there is one, the end offset. `notes`: rows that are no tickets, None where they are gone. `whole`: it was read from the log's start.
     """
 
     rows: dict[bytes, bytes]
     gone: set[bytes]
+    notes: dict[bytes, bytes | None]
     position: Position | None
     end: int
     whole: bool
@@ -71,6 +72,7 @@ class Reader:
         where = TopicPartition(topic, partition)
         rows: dict[bytes, bytes] = {}
         gone: set[bytes] = set()
+        notes: dict[bytes, bytes | None] = {}
         found: Position | None = None
         records = 0
         consumer.assign([where])
@@ -87,6 +89,8 @@ class Reader:
             for record in batch:
                 if record.key == position.KEY:
                     found = position.unpack(record.value)
+                elif record.key.startswith(position.NOTES):
+                    notes[record.key] = record.value
                 elif record.value is None:
                     rows.pop(record.key, None)
                     gone.add(record.key)
@@ -101,7 +105,7 @@ class Reader:
             elif clock() - quiet_since > _QUIET_S:
                 at = await consumer.position(where)
                 raise LedgerGap(f"{topic}-{partition}: nothing came for {_QUIET_S:.0f} s at offset {at} of {end}")
-        return Pages(rows, gone - rows.keys(), found, end, whole, records, clock() - started)
+        return Pages(rows, gone - rows.keys(), notes, found, end, whole, records, clock() - started)
 
     async def source(self, part: TopicPartition, offset: int) -> Source:
         """What a source partition holds, seen from `offset`, the last one that a lane has applied."""

@@ -45,6 +45,7 @@ class Loaded(msgspec.Struct):
     position: Position
     end: int
     counts: Counts = msgspec.field(default_factory=Counts)
+    notes: dict[bytes, bytes] = msgspec.field(default_factory=dict)
 
 
 async def load(
@@ -76,6 +77,7 @@ async def load(
         for topic, part in parts.items():
             found = await reader.source(part, loaded.position.of(topic).offset)
             loaded.position = _checked(shop, part, found, loaded.position)
+        loaded.position = await _of_reports(shop, number, reader, loaded.position)
     shop.watcher.opened(pages.seconds, len(loaded.rows))
     what = "read whole" if pages.whole else f"{pages.records} records of tail read"
     log.info("lane %d: %d tickets, %s in %.2f s", number, len(loaded.rows), what, pages.seconds)
@@ -107,7 +109,7 @@ async def _whole(shop: Shop, pages: ledger.Pages) -> Loaded | None:
             stale.append(key)
         if number % _BREATH == 0:
             await asyncio.sleep(0)
-    return Loaded(rows, Agenda(wakes), stale, pages.position, pages.end, counts)
+    return Loaded(rows, Agenda(wakes), stale, pages.position, pages.end, counts, _notes({}, pages))
 
 
 def _with_tail(shop: Shop, parked: Loaded, pages: ledger.Pages) -> Loaded:
@@ -120,7 +122,29 @@ def _with_tail(shop: Shop, parked: Loaded, pages: ledger.Pages) -> Loaded:
         rows[key] = row
         agenda.put(key, wake_of(row, key.decode()))
     stale = [key for key, row in rows.items() if is_stale(shop, row)]
-    return Loaded(rows, agenda, stale, pages.position or parked.position, pages.end, counts)
+    notes = _notes(parked.notes, pages)
+    return Loaded(rows, agenda, stale, pages.position or parked.position, pages.end, counts, notes)
+
+
+def _notes(before: dict[bytes, bytes], pages: ledger.Pages) -> dict[bytes, bytes]:
+    every = {**before, **pages.notes}
+    return {key: value for key, value in every.items() if value is not None}
+
+
+async def _of_reports(shop: Shop, number: int, reader: ledger.Reader, at: Position) -> Position:
+    """Where the lane goes on with shift reports. Parts that were deleted unread cost reports, not tickets: it says so."""
+    topic = shop.settings.parts_topic
+    found, reached = await reader.source(TopicPartition(topic, number), at.of(topic).offset), at.of(topic)
+    if gap(TopicPartition(topic, number), found, reached) is not None:
+        log.warning("topic %s, partition %d is not what was read: some shift reports may lack parts", topic, number)
+        at = at.with_reached({topic: Reached(found.start - 1, -1, reached.high_water)})
+    if at.reported is not None:
+        return at
+    # In event time nobody knows where history begins, unless it is said; an older worker did not count.
+    begun = at.announce_from if reached.offset < 0 and not at.sources else shop.now()
+    if shop.settings.clock == "event":
+        return replace(at, reported=shop.settings.announce_from)
+    return replace(at, reported=begun)
 
 
 async def _first(shop: Shop, parts: dict[str, TopicPartition]) -> Position:

@@ -12,6 +12,9 @@ import msgspec
 #: The row's key. No ticket can have it: ids have no control characters.
 KEY = b"\x00position"
 
+#: How the keys of other rows begin that are no tickets.
+NOTES = b"\x00"
+
 #: Fields that are added at the end need no new version: an older worker skips them, a newer one knows their defaults.
 VERSION = 1
 
@@ -35,7 +38,8 @@ class Reached(msgspec.Struct, array_like=True, frozen=True):
 class Position(msgspec.Struct, array_like=True, frozen=True):
     """All sources of a lane. `announce_from` (UTC ms): verdicts before it are history.
 
-    `tickets`: how many rows the lane has, -1 where an older version did not say; `rules`: digest.
+    `tickets`: how many rows the lane has, -1 where an older version did not say; `rules`: digest. `reported` (UTC ms): the
+    lane has said its part of every shift that ended before; None: it has said none yet.
     """
 
     version: int
@@ -43,6 +47,7 @@ class Position(msgspec.Struct, array_like=True, frozen=True):
     announce_from: int
     tickets: int = -1
     rules: str = ""
+    reported: int | None = None
 
     def of(self, topic: str) -> Reached:
         """How far this source was read."""

@@ -131,8 +131,9 @@ async def _of_topics(admin: AIOKafkaAdminClient, settings: Settings) -> tuple[se
     topics = settings.topics
     needed: dict[str, tuple[str, ...]] = {
         **dict.fromkeys(topics.sources, ("Read",)),
-        **dict.fromkeys((topics.signals, topics.handoffs, topics.dead), ("Write",)),
+        **dict.fromkeys((topics.signals, topics.handoffs, topics.reports, topics.dead), ("Write",)),
         settings.table_topic: ("Read", "Write", "DescribeConfigs"),
+        settings.parts_topic: ("Read", "Write"),
     }
     try:
         answer = await admin._send_request(_WhatMayI(list(needed)))  # noqa: SLF001 - it sends what it has no method for

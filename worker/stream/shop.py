@@ -93,13 +93,16 @@ class Flush:
         self.handed: list[Record] = []
         self.dead: list[Record] = []
         self.standing: list[Record] = []
+        self.parts: list[Record] = []
+        self.reports: list[Record] = []
+        self.notes: list[Record] = []
         self.reached: dict[str, Reached] = {}
         self.historic = 0
 
     @property
     def is_heard(self) -> bool:
         """Does it say anything that somebody waits for?"""
-        return bool(self.spoken or self.handed or self.dead)
+        return bool(self.spoken or self.handed or self.dead or self.parts or self.reports)
 
     def __bool__(self) -> bool:
-        return bool(self.tickets or self.spoken or self.handed or self.dead or self.reached)
+        return bool(self.tickets or self.reached or self.notes or self.is_heard)

@@ -29,6 +29,10 @@ CHANGELOG_CONFIG = {
 }
 
 
+#: Parts of shift reports are read within seconds; a lane that was away for longer than this misses them.
+_PARTS_CONFIG = {"retention.ms": str(7 * 24 * 3_600_000), "max.message.bytes": str(2 << 20)}
+
+
 class WouldForget(Exception):
     """A topic that must keep the newest row of each key drops rows instead; the message says the way out."""
 
@@ -134,14 +138,14 @@ async def _look(settings: Settings, raw: tuple[str, ...] = ()) -> tuple[Layout |
         if settings.create_topics:
             if await _create(admin, settings, counts, raw):
                 counts = await _counts(admin, settings, raw)
-        elif settings.table_topic not in counts and all(t in counts for t in settings.topics.sources):
-            # The changelog is the worker's own: it makes it, with as many partitions as the sources have.
-            await _make(admin, user, settings.table_topic, counts[settings.topics.created], CHANGELOG_CONFIG)
+        elif all(t in counts for t in settings.topics.sources) and await _make_own(
+            admin, user, settings, counts, counts[settings.topics.created]
+        ):
             counts = await _counts(admin, settings, raw)
         faults = _faults(settings, counts, raw) + await _changelog_faults(admin, settings, counts)
         if faults:
             return None, faults
-        outputs = {name: counts[name] for name in _outputs(settings)}
+        outputs = {name: counts[name] for name in (*_outputs(settings), settings.parts_topic)}
         layout = Layout(counts[settings.topics.created], outputs, tuple((name, counts[name]) for name in raw))
         if raw:
             return layout, []
@@ -153,12 +157,13 @@ async def _look(settings: Settings, raw: tuple[str, ...] = ()) -> tuple[Layout |
 
 def _outputs(settings: Settings) -> tuple[str, ...]:
     topics = settings.topics
-    return (topics.signals, topics.handoffs, topics.dead, *((topics.timers,) if topics.timers else ()))
+    return (topics.signals, topics.handoffs, topics.reports, topics.dead, *((topics.timers,) if topics.timers else ()))
 
 
 async def _counts(admin: AIOKafkaAdminClient, settings: Settings, raw: tuple[str, ...] = ()) -> dict[str, int]:
     names = set(await admin.list_topics())
-    wanted = [t for t in (*raw, *settings.topics.sources, *_outputs(settings), settings.table_topic) if t in names]
+    own = (settings.table_topic, settings.parts_topic)
+    wanted = [t for t in (*raw, *settings.topics.sources, *_outputs(settings), *own) if t in names]
     found = await admin.describe_topics(wanted) if wanted else []
     return {topic["topic"]: len(topic["partitions"]) for topic in found}
 
@@ -168,7 +173,7 @@ def _faults(
 ) -> list[str]:
     faults = [
         f"topic {name} does not exist; create it, or set SLA_CREATE_TOPICS=true"
-        for name in (*raw, *settings.topics.sources, *_outputs(settings), settings.table_topic)
+        for name in (*raw, *settings.topics.sources, *_outputs(settings), settings.table_topic, settings.parts_topic)
         if name not in counts and name not in hidden
     ]
     created, updated = counts.get(settings.topics.created), counts.get(settings.topics.updated)
@@ -182,6 +187,12 @@ def _faults(
         faults.append(
             f"topic {settings.table_topic} has {table} partitions, the sources have {created}; "
             "start under another SLA_APP_ID, or recreate the changelog and accept that its timers are lost"
+        )
+    parts = counts.get(settings.parts_topic)
+    if parts is not None and created is not None and parts != created:
+        faults.append(
+            f"topic {settings.parts_topic} has {parts} partitions, the sources have {created}; delete it, and the worker "
+            "makes it anew: shift reports that are being put together are lost"
         )
     return faults
 
@@ -223,9 +234,18 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, counts: dict[s
             config = {"cleanup.policy": "compact"} if name == settings.topics.timers else {}
             await _make(admin, rights.user(settings), name, partitions, config)
             made = True
-    if settings.table_topic not in counts:
-        await _make(admin, rights.user(settings), settings.table_topic, partitions, CHANGELOG_CONFIG)
-        made = True
+    return await _make_own(admin, rights.user(settings), settings, counts, partitions) or made
+
+
+async def _make_own(
+    admin: AIOKafkaAdminClient, user: str, settings: Settings, counts: dict[str, int], partitions: int
+) -> bool:
+    """The worker's own topics, each with as many partitions as the sources have; True when one was made."""
+    made = False
+    for name, config in ((settings.table_topic, CHANGELOG_CONFIG), (settings.parts_topic, _PARTS_CONFIG)):
+        if name not in counts:
+            await _make(admin, user, name, partitions, config)
+            made = True
     return made
 
 
