@@ -141,7 +141,7 @@ def test_what_a_lane_says_of_its_rows_is_what_its_tickets_say(rules: Rules, seed
             return run.tickets[key.decode()]
 
         while not tally.is_done:
-            tally.look(rows, decode, 7)
+            tally.look(rows, decode, (), 7)
         looked += len(rows)
         assert tally._parts == [total([part(run.tickets.values(), closing, rules)])], closing
         (record,) = tally.shares(1)

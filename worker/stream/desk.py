@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -131,10 +132,10 @@ class Desk:
         assert self._coming[1] is not None  # the same
         boundary, ended = self._coming[1]
         if self._tally is None:
-            self._tally = Tally(self.shop.rules, boundary, ended, self.rows)
+            self._tally = Tally(self.shop.rules, boundary, ended, self.rows.keys() | flush.tickets.keys())
         end = self.shop.monotonic() + _TALLYING_S
         while not self._tally.is_done and self.shop.monotonic() < end:
-            self._tally.look(self.rows, self._ticket, _AT_ONCE)
+            self._tally.look(self.rows, partial(self._ticket, flush), flush.tickets, _AT_ONCE)
         if self._tally.is_done:
             flush.parts += self._tally.shares(lane)
             self.position = replace(self.position, reported=boundary + 1)
@@ -217,7 +218,7 @@ class Desk:
     def _learn(self, flush: Flush, record: Any, event: Event) -> None:
         key = record.key if self.shop.mapping is None else event.ticket_id.encode()
         try:
-            outcome = apply(self._ticket(key), event, self.shop.rules)
+            outcome = apply(self._ticket(flush, key), event, self.shop.rules)
         except (RowFromFuture, RowDamaged):
             raise
         except Exception as error:
@@ -243,7 +244,9 @@ class Desk:
             )
         )
 
-    def _ticket(self, key: bytes) -> Ticket | None:
+    def _ticket(self, flush: Flush, key: bytes) -> Ticket | None:
+        if (fresh := flush.tickets.get(key)) is not None:  # its row is that of before the flush
+            return fresh.ticket
         ticket = self._hot.get(key)
         if ticket is None and (row := self.rows.get(key)) is not None:
             ticket = unpack(row, key.decode(), self.shop.rules.digest)
@@ -271,7 +274,7 @@ class Desk:
             del self._hot[next(iter(self._hot))]
 
     def _tick(self, flush: Flush, key: bytes, tick: Tick) -> Outcome:
-        ticket = self._ticket(key)
+        ticket = self._ticket(flush, key)
         if ticket is None:
             return Outcome(None, changed=False)
         outcome = apply(ticket, tick, self.shop.rules)

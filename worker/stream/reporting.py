@@ -14,7 +14,7 @@ nothing is late: a report waits for all parts. Parts in any order add up to the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -89,16 +89,20 @@ class Tally:
         """Has every ticket been looked at?"""
         return not self._keys
 
-    def look(self, rows: Mapping[bytes, bytes], decode: Callable[[bytes], Ticket | None], many: int) -> None:
-        """Look at some more of them; `decode` gives the ticket of a key."""
+    def look(
+        self, rows: Mapping[bytes, bytes], decode: Callable[[bytes], Ticket | None], fresh: Container[bytes], many: int
+    ) -> None:
+        """Look at some more of them. `decode` gives the ticket of a key; rows of `fresh` ones are not written yet."""
         some, self._keys = self._keys[-many:], self._keys[:-many]
         for place, closing in enumerate(self._closings):
             until = 2**62 if closing.next_shift is None else closing.next_shift.closes
             chosen = [
                 ticket
                 for key in some
-                if (row := rows.get(key)) is not None
-                and may_tell(row, closing.shift.opens, self.at, until)
+                if (
+                    key in fresh
+                    or ((row := rows.get(key)) is not None and may_tell(row, closing.shift.opens, self.at, until))
+                )
                 and (ticket := decode(key)) is not None
             ]
             if chosen:
