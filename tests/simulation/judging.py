@@ -18,6 +18,7 @@ from worker.sla.events import Event, HandoffSignal
 from worker.sla.rows import unpack
 from worker.stream import position, wire
 from worker.stream.dead import DeadLetter
+from worker.stream.instants import form
 from worker.stream.position import Reached
 
 _STANDING = ("completed", "missed")
@@ -58,6 +59,7 @@ def _faults(run: Run) -> Iterator[str]:
     yield from _dead(run, heard)
     yield from _positions(run)
     yield from _rows(run, play)
+    yield from _reports(run)
 
 
 def _heard(run: Run) -> _Input:
@@ -236,11 +238,38 @@ def _positions(run: Run) -> Iterator[str]:
                 yield f"the position in {topic}, {number} is {at.of(topic).offset}, its last record is {last}"
 
 
+def _reports(run: Run) -> Iterator[str]:
+    """Each report is told once; it is whole in the end, and a revision follows the one before it."""
+    revisions: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for said in _said(run, run.settings.topics.reports):
+        revisions.setdefault((said["office"], said["boundary"]), []).append(said)
+    begun_at = max(
+        (_first_reported(part.committed()) for part in run.broker.topics[run.settings.table_topic]), default=0
+    )
+    for key, every in revisions.items():
+        if [one["revision"] for one in every] != [*range(1, len(every) + 1)]:
+            yield f"report {key} has revisions {[one['revision'] for one in every]}"
+        if every[-1]["missing_partitions"] and instant(key[1]) > begun_at:
+            yield f"report {key} lacks {every[-1]['missing_partitions']} in the end"
+    assert run.rules.rota is not None
+    for boundary in run.rules.rota.boundaries(begun_at, run.judged_at - 120_000):
+        if (boundary.outgoing, form(boundary.at)) not in revisions:
+            yield f"no report of {boundary.outgoing} at {form(boundary.at)}"
+
+
+def _first_reported(entries: Iterable[Entry]) -> int:
+    """From when on a lane says its parts; never, where it has written nothing."""
+    for entry in entries:
+        if entry.key == position.KEY and (at := position.unpack(entry.value or b"").reported) is not None:
+            return at
+    return 2**62
+
+
 def _rows(run: Run, play: Play) -> Iterator[str]:
     """The tickets in the changelog know the facts that the replay's know."""
     rows: dict[bytes, bytes | None] = {}
     for entry in _committed(run, run.settings.table_topic):
-        if entry.key is not None and entry.key != position.KEY:
+        if entry.key is not None and not entry.key.startswith(position.NOTES):
             rows[entry.key] = entry.value
     kept = {key.decode(): unpack(row, key.decode()) for key, row in rows.items() if row is not None}
     if kept.keys() != play.tickets.keys():

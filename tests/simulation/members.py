@@ -158,7 +158,7 @@ class Member:
     ) -> None:
         loop = asyncio.get_running_loop()
         self.name, self.process, self.crash = name, wire.process, crash
-        self._wire, self._group, self._sources = wire, group, settings.topics.sources
+        self._wire, self._group, self._sources = wire, group, (*settings.topics.sources, settings.parts_topic)
         self._dice = wire.troubles.dice
         self._generation = -1
         self._at: dict[TopicPartition, int] = {}

@@ -26,7 +26,7 @@ from worker.stream.topics import Layout
 
 _PATIENCE_S = 400.0
 _TOPICS = Topics(timers="sla-timers")
-_OUTPUTS = {"sla-signals": 3, "warm-handoffs": 2, "ticket-events-dead": 1, "sla-timers": 2}
+_OUTPUTS = {"sla-signals": 3, "warm-handoffs": 2, "shift-reports": 2, "ticket-events-dead": 1, "sla-timers": 2}
 
 
 @dataclass
@@ -78,12 +78,12 @@ class _World:
             kafka=KafkaAccess("simulated:9092"),
             clock="event" if by_event_time else "wall",
             settle=dice.choice((0, 0, 0, 2000)),
-            announce_from=0,
+            announce_from=EPOCH - 60_000 if by_event_time else 0,
             topics=_TOPICS,
             partitions=self.partitions,
         )
         self.broker = Broker(loop.time, self.now, loop.call_later, lambda: dice.choice((0.0, 0.001, 0.02, 0.3)))
-        for topic in (*_TOPICS.sources, self.settings.table_topic):
+        for topic in (*_TOPICS.sources, self.settings.table_topic, self.settings.parts_topic):
             self.broker.create(topic, self.partitions)
         for topic, count in _OUTPUTS.items():
             self.broker.create(topic, count)
@@ -153,7 +153,7 @@ class _World:
         self.born += 1
         process = Process(f"worker-{self.born}")
         wire = Wire(process, self.broker, self.troubles)
-        layout = Layout(self.partitions, _OUTPUTS)
+        layout = Layout(self.partitions, {**_OUTPUTS, self.settings.parts_topic: self.partitions})
         member = Member(
             process.name, self.settings, self.rules, layout, wire, self.group, self.noted, self.now,
             lambda error: self._crashed(process, error),

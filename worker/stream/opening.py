@@ -140,11 +140,9 @@ async def _of_reports(shop: Shop, number: int, reader: ledger.Reader, at: Positi
         at = at.with_reached({topic: Reached(found.start - 1, -1, reached.high_water)})
     if at.reported is not None:
         return at
-    # In event time nobody knows where history begins, unless it is said; an older worker did not count.
-    begun = at.announce_from if reached.offset < 0 and not at.sources else shop.now()
-    if shop.settings.clock == "event":
+    if shop.settings.clock == "event":  # nobody knows where history begins, unless it is said
         return replace(at, reported=shop.settings.announce_from)
-    return replace(at, reported=begun)
+    return replace(at, reported=max(shop.now(), at.announce_from))  # nobody is told of shifts before the first start
 
 
 async def _first(shop: Shop, parts: dict[str, TopicPartition]) -> Position:
