@@ -15,6 +15,7 @@ from typing import Any, Self
 from tests.e2e.brokers import SecondKafka, TunedKafka
 from tests.e2e.campaign.faults import FAKETIME, Fault
 from tests.e2e.campaign.link import Link, Trouble
+from tests.e2e.campaign.oracle import RACE_OF_REPLICAS_MS
 from tests.e2e.campaign.results import Trial
 from tests.e2e.campaign.stage import Outcome, Stage, perform
 from worker.local import Kafka, Valkey
@@ -101,6 +102,7 @@ class Arena:
         stage.broker = broker
         if fault.broker == "three":
             stage.more_servers |= others
+            stage.race = RACE_OF_REPLICAS_MS
         if fault.needs == "tmpfs":
             stage.small = small
             if fault.broker == "shared":

@@ -24,7 +24,7 @@ from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
 
 from tests.e2e.brokers import admin
-from tests.e2e.campaign.oracle import Case, Change, Finding, Verdict, judge, misplaced, story
+from tests.e2e.campaign.oracle import RACE_MS, Case, Change, Finding, Verdict, judge, misplaced, story
 from tests.e2e.campaign.workload import Shape, Step, first_boundary, next_handover, plan, rules_files
 from tests.e2e.world import PARTITIONS, Bus, WorkerProcess, now_ms
 from worker.rules import rulebook
@@ -132,6 +132,7 @@ class Stage:
         self.more_servers: dict[str, Any] = {}
         self.small = folder
         self.data: Path | None = None
+        self.race = RACE_MS
         self.more: dict[str, str] = {}
 
     async def topics(self, replicas: int = 1) -> None:
@@ -202,7 +203,7 @@ class Stage:
         if self.new_rules is not None:
             change = Change(self.new_rules, await self._rejudged(self.new_rules))
         door = wire.Door(bus.created, bus.updated, salt=b"")
-        return Case(self.rules, door, sources, signals, handoffs, await bus.dead_letters(), until, change)
+        return Case(self.rules, door, sources, signals, handoffs, await bus.dead_letters(), until, change, self.race)
 
     async def _rejudged(self, rules: Rules) -> dict[str, int]:
         found: dict[str, int] = {}
