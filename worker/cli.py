@@ -115,6 +115,13 @@ def _parser() -> argparse.ArgumentParser:
     ack.add_argument("--at", type=instant, metavar="T", help="when it was taken up; default: now")
     ack.set_defaults(command=_handoffs_ack)
 
+    reports = commands.add_parser("reports", help="show: what each office was told at the end of its shifts")
+    shown = reports.add_subparsers(metavar="show", required=True).add_parser("show", help="the reports on the topic")
+    shown.add_argument("--office", help="of one office or team")
+    shown.add_argument("--since", type=instant, metavar="T", help="of boundaries from then on; default: the last day")
+    shown.add_argument("--json", action="store_true", help="as JSON lines, whole")
+    shown.set_defaults(command=_reports_show)
+
     board = commands.add_parser("board", help="live timers by the nearest due, and open handoffs, from Redis")
     for name, what in (("office", "O"), ("severity", "S"), ("plan", "P")):
         board.add_argument(f"--{name}", action="append", default=[], metavar=what, help="only these; again for more")
@@ -314,6 +321,23 @@ def _handoffs_ack(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
     number = _asked(settings, lookup.partition(settings, arguments.ticket))
     _asked(settings, feeder.update(settings, arguments.ticket.encode(), json.dumps(event).encode(), number))
     say(f"{arguments.ticket}: {arguments.office} takes it over at {event['handoff']['boundary']}")
+    return DONE
+
+
+def _reports_show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from time import time_ns
+
+    from worker import report_commands
+    from worker.sla.calendars import DAY_MS
+    from worker.stream import reader
+
+    settings = _broker(environ)
+    assert settings.kafka is not None  # _broker() looked
+    since = time_ns() // 1_000_000 - DAY_MS if arguments.since is None else arguments.since
+    records = _asked(settings, reader.read_all(settings.kafka, settings.topics.reports))
+    found = report_commands.latest((one.value for one in records if one.value), arguments.office, since)
+    for line in report_commands.as_json(found) if arguments.json else report_commands.as_text(found):
+        print(line)
     return DONE
 
 

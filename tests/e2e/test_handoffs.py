@@ -158,9 +158,25 @@ def test_handoffs_through_kills_are_those_of_the_replay(kafka, tmp_path: Path) -
         print(
             f"{len(events)} events, {len(said)} handoff signals, {len(signals)} of timers, {len(told)} reports, 0 differ"
         )
+        status, out = await shown(one, "--office", "sydney", "--since", "2026-05-12T00:00:00Z", "--json")
+        assert status == 0
+        listed = [json.loads(line)["id"] for line in out.splitlines()]
+        sydney = [report for report in reports.values() if report["office"] == "sydney"]
+        assert listed == [report["id"] for report in sorted(sydney, key=lambda report: report["boundary"])]
+        status, out = await shown(one, "--since", "2026-05-12T00:00:00Z")
+        assert (status, out.count("critical and open: ")) == (0, len(reports))
 
     with WorkerProcess(bus, "one", **more) as one, WorkerProcess(bus, "other", **more) as other:
         asyncio.run(story(one, other))
+
+
+async def shown(worker: WorkerProcess, *words: str) -> tuple[int | None, str]:
+    """`reports show`: its exit code, and what it prints."""
+    ran = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "worker", "reports", "show", *words, env=worker.environment, stdout=PIPE
+    )
+    out, _ = await ran.communicate()
+    return ran.returncode, out.decode()
 
 
 def test_an_office_takes_a_ticket_up_from_the_command_line(kafka, tmp_path: Path) -> None:

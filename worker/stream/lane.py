@@ -407,9 +407,11 @@ class Lane:
         self.shop.watcher.committed(
             flush.signals, flush.handoffs, late, flush.historic, self.shop.monotonic() - started
         )
-        if flush.tickets:
-            for viewer in self.shop.viewers:
+        for viewer in self.shop.viewers:
+            if flush.tickets:
                 viewer.changed(self.number, flush.tickets)
+            for office, report, _ in flush.reports:
+                viewer.report((office or b"").decode(), report or b"")
 
     async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> int:
         assert self._outbox is not None  # _open_up() made it

@@ -106,6 +106,9 @@ class Viewer(Protocol):
     def changed(self, lane: int, keys: Iterable[bytes]) -> None:
         """These tickets' rows were committed; a key that is not in `rows` any more is forgotten."""
 
+    def report(self, office: str, value: bytes) -> None:
+        """A shift report was sent, as it is on the topic."""
+
     def closed(self, lane: int) -> None:
         """The lane is not this worker's any more, or opens again soon; `rows` mean nothing from now on."""
 

@@ -109,6 +109,9 @@ class Alerts:
             one.changed.update(dict.fromkeys(keys))
             self._wake.set()
 
+    def report(self, office: str, value: bytes) -> None:
+        """Nobody is paged for a shift report."""
+
     def closed(self, lane: int) -> None:
         """Say no more of this lane's pages, live or ended: whoever has it now does. Nothing is resolved by that."""
         gone = self._lanes.pop(lane, None)
