@@ -205,8 +205,10 @@ def test_a_missing_topic_and_unequal_partitions_are_named_and_heal(kafka, tmp_pa
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka.url)
         await admin.start()
         try:
-            topics = (bus.created, 4), (bus.updated, 2), (bus.signals, 3), (bus.handoffs, 2), (bus.dead, 1)
-            await admin.create_topics([NewTopic(name, count, 1) for name, count in topics])
+            outputs = (bus.signals, 3), (bus.handoffs, 2), (bus.reports, 2), (bus.dead, 1)
+            await admin.create_topics(
+                [NewTopic(name, count, 1) for name, count in ((bus.created, 4), (bus.updated, 2), *outputs)]
+            )
 
             async def names_the_unequal() -> bool:
                 status, body = await asyncio.to_thread(worker.get, "/readyz")

@@ -139,7 +139,7 @@ class Stage:
         """The run's topics; their timestamps are the broker's."""
         bus = self.bus
         config = {"message.timestamp.type": "LogAppendTime"}
-        names = (bus.created, bus.updated, bus.signals, bus.handoffs, bus.dead)
+        names = (bus.created, bus.updated, bus.signals, bus.handoffs, bus.reports, bus.dead)
         async with admin(bus.url) as client:
             await client.create_topics([NewTopic(name, PARTITIONS, replicas, topic_configs=config) for name in names])
 
