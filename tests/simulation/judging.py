@@ -252,7 +252,7 @@ def _reports(run: Run) -> Iterator[str]:
         if every[-1]["missing_partitions"] and instant(key[1]) > begun_at:
             yield f"report {key} lacks {every[-1]['missing_partitions']} in the end"
     assert run.rules.rota is not None
-    for boundary in run.rules.rota.boundaries(begun_at, run.judged_at - 120_000):
+    for boundary in () if begun_at > run.judged_at else run.rules.rota.boundaries(begun_at, run.judged_at - 120_000):
         if (boundary.outgoing, form(boundary.at)) not in revisions:
             yield f"no report of {boundary.outgoing} at {form(boundary.at)}"
 

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from worker.cli import main
 from worker.sla import packets, verdicts
-from worker.stream import desk, frame, gate, lane, opening, outbox
+from worker.stream import clients, desk, frame, gate, lane, opening, outbox
 from worker.stream.clients import arguments
 
 #: Where a flush can be cut: before and after each of its steps, and while a lane opens.
@@ -79,7 +79,7 @@ def set_trap(trap: Trap) -> None:
             if self.says:
                 trap.passes(point)
 
-    outbox.AIOKafkaProducer = Trapped  # type: ignore[misc]
+    clients.AIOKafkaProducer = Trapped  # type: ignore[misc]
     say, commit, flush, start, load = (
         outbox.Outbox.say, lane.Lane._commit, lane.Lane._flush, outbox.Outbox.start, lane.load
     )  # fmt: skip
@@ -284,7 +284,9 @@ def parks_stale_rows() -> None:
         if parked is None:
             return await load(shop, number, parts, parked, *others)
         loaded = await load(shop, number, parts, None, *others)
-        return opening.Loaded(parked.rows, parked.agenda, parked.stale, parked.position, loaded.end)
+        return opening.Loaded(
+            parked.rows, parked.agenda, parked.stale, parked.position, loaded.end, parked.counts, parked.notes
+        )
 
     lane.load = loads
 
