@@ -160,3 +160,28 @@ def test_settling_delays_a_verdict_and_not_a_proposal() -> None:
     assert outcome.wake_at == instant("2026-05-13T07:00:05Z")
     outcome = apply(outcome.ticket, Tick(instant("2026-05-13T07:00:05.001Z"), settle=5000), rules)
     assert [s.kind for s in outcome.handoffs] == ["missed"]
+
+
+def test_half_a_year_told_at_once_is_what_each_day_would_have_told() -> None:
+    """After a long silence hundreds of packets are written in one look, each with what the facts said at its own instant."""
+    rules, start = rules_of({}), instant("2026-03-02T00:30:00Z")
+    created = {"event_id": "c", "ticket_id": "T1", "severity": "L1", "region": "au", "opened_by": {"role": "customer"},
+               "type": "ticket-created"}  # fmt: skip
+    renamed = {"event_id": "u", "ticket_id": "T1", "customer": "acme", "type": "ticket-updated"}
+    history = [(created, start), (renamed, start + 60 * DAY_MS)]
+
+    def told(days: int) -> list[dict[str, Any]]:
+        run, said = Play(rules), []
+        for record, at in history:
+            # both facts are on the bus before the first look: as after an outage
+            ticket = run.tickets.get("T1")
+            run._keep("T1", apply(ticket, fact(record | {"occurred_at": shown(at)}, start), rules).ticket, start, ())
+        for day in range(days, 181, days):
+            said += run.until(start + day * DAY_MS)
+        packets = [one for one in said if isinstance(one.signal, HandoffSignal)]
+        return [json.loads(published(one, rules, "")) | {"detected_at": None} for one in packets]
+
+    at_once, by_day = told(180), told(1)
+    assert len(at_once) > 1000
+    assert at_once == by_day
+    assert {one["customer"] for one in at_once} == {None, "acme"}
