@@ -36,7 +36,7 @@ from worker.stream.standing import standing
 log = logging.getLogger(__name__)
 
 _FIRES_A_FLUSH = 2000
-#: How long tickets are judged anew in one flush; a few lanes do so at a time, and the others wait that long for the loop.
+#: How long tickets are judged anew at a time: nothing else happens in the loop meanwhile.
 _REJUDGING_S = 0.025
 #: How long a lane looks through its rows in one flush, where a shift ends: all lanes do so at once.
 _TALLYING_S = 0.005
@@ -96,18 +96,25 @@ class Desk:
         at, coming = self.agenda.next(), self._next_report()
         return coming if at is None else at if coming is None else min(at, coming)
 
-    def fire(self, flush: Flush, until: int, *, rejudge: bool) -> None:
-        """Say what is due strictly before `until`, then judge some of what other rules judged; both bounded."""
-        tick = Tick(until, self.shop.settings.settle, self.position.announce_from)
+    def fire(self, flush: Flush, until: int) -> None:
+        """Say what is due strictly before `until`; bounded."""
+        tick = self._clocked(until)
         for key in self.agenda.take(until, _FIRES_A_FLUSH):
             self._tick(flush, key, tick)
+
+    def rejudge(self, flush: Flush, until: int) -> None:
+        """Judge a slice of what other rules judged, as of `until`, which the sources have been read past."""
+        tick = self._clocked(until)
         end = self.shop.monotonic() + _REJUDGING_S
-        while rejudge and self.stale and self.shop.monotonic() < end:
+        while self.stale and self.shop.monotonic() < end:
             key = self.stale.popleft()
             row = self.rows.get(key)
             if row is not None and key not in flush.tickets and is_stale(self.shop, row):
                 flush.tickets[key] = self._tick(flush, key, tick)
                 self._hot.pop(key, None)  # a million of them pass by
+
+    def _clocked(self, until: int) -> Tick:
+        return Tick(until, self.shop.settings.settle, self.position.announce_from)
 
     def _next_report(self) -> int | None:
         """After which instant this lane says its part of the next shift report."""

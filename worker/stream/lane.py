@@ -73,6 +73,8 @@ class Lane:
         self._over = asyncio.Event()
         self._open = False
         self._settled = False
+        self._owes_slice = False
+        self._passed: int | None = None
         self._failures = 0
         self._moved_at = self._said_at = shop.monotonic()
 
@@ -213,6 +215,7 @@ class Lane:
         self.end = loaded.end
         self._verified, self._ahead_since, self._read_alone = {}, {}, {}
         self._passage.forget()
+        self._passed = None
         self._fault, self.gate_closed_since = None, None
         self._open = self._settled = True
         self._committed = self.desk.position
@@ -362,23 +365,44 @@ class Lane:
 
     async def _fire(self, flush: Flush) -> bool:
         """Say what the clock allows; True when something is to be said and the gate is closed."""
-        if not self.desk.stale:
-            self.shop.turns.done(self.number)
-        rejudge = bool(self.desk.stale) and self.shop.turns.take(self.number)
-        if not rejudge and not self.desk.has_due():
+        is_stale = bool(self.desk.stale)
+        waits_for_gate = False
+        if self.desk.has_due() or (is_stale and self._passed is None):
+            until = await self._opens_for()
+            waits_for_gate = until is None
+            if until is not None:
+                self._passed = until
+                self.desk.fire(flush, until)
+                self.desk.tally(flush, self.number, until)
+        else:
             self.gate_closed_since = None
-            return False
-        until = self.desk.clock()
-        if self.shop.settings.clock == "wall":
-            asked_at = await self._passage.opens_for(lambda topic: self._stands(topic) - 1)
-            if asked_at is None:
-                self.gate_closed_since = self.gate_closed_since or self.shop.monotonic()
-                return True
-            until = asked_at
-        self.gate_closed_since = None
-        self.desk.fire(flush, until, rejudge=rejudge)
-        self.desk.tally(flush, self.number, until)
-        return False
+        if not is_stale:
+            self.shop.turns.done(self.number)
+        elif self._passed is not None and self.shop.turns.take(self.number):
+            await self._rejudge(flush, self._passed)
+        return waits_for_gate
+
+    async def _opens_for(self) -> int | None:
+        """The instant (UTC ms) up to which the lane may fire; None while the gate is closed."""
+        if self.shop.settings.clock == "event":
+            return self.desk.clock()
+        until = await self._passage.opens_for(lambda topic: self._stands(topic) - 1)
+        if until is not None:
+            self.gate_closed_since = None
+        elif self.gate_closed_since is None:
+            self.gate_closed_since = self.shop.monotonic()
+        return until
+
+    async def _rejudge(self, flush: Flush, until: int) -> None:
+        """Judge a slice by the rules in force, as of an instant that the sources were read past: it need not be this one."""
+        if flush.is_heard and not self._owes_slice:
+            self._owes_slice = (
+                True  # what is to be said does not wait for the slices of others; every other time it does
+            )
+            return
+        self._owes_slice = False
+        async with self.shop.turns.slice():
+            self.desk.rejudge(flush, until)
 
     async def _commit(self, flush: Flush) -> None:
         started = self.shop.monotonic()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
@@ -40,10 +42,13 @@ class Chunk(msgspec.Struct):
 
 
 class Turns:
-    """Which lanes judge anew at the moment: a few at a time, so that the others keep their pace."""
+    """Which lanes judge anew at the moment: a few, so that the others keep their pace, and one slice in a round of the
+    event loop, so that everything else has its turn between two slices.
+    """
 
-    def __init__(self, limit: int = 8) -> None:
+    def __init__(self, limit: int = 6) -> None:
         self._limit, self._on = limit, set[int]()
+        self._slice = asyncio.Lock()  # wakes whoever waited longest, in the next round
 
     def take(self, lane: int) -> bool:
         """Is it this lane's turn? It stays so until `done`."""
@@ -51,6 +56,10 @@ class Turns:
             return False
         self._on.add(lane)
         return True
+
+    def slice(self) -> AbstractAsyncContextManager[None]:
+        """Held while a slice is judged."""
+        return self._slice
 
     def done(self, lane: int) -> None:
         """The next one may."""
