@@ -51,8 +51,8 @@ _RECORD = "if record.offset <= offset:"
 
 MUTANTS = (
     _lane("acknowledges before the commit", _SAY, f"await self._say(rows, {{}}); {_SAY.replace('rows,', 'rows[-1:],')}"),
-    _lane("no gate", 'if self.shop.settings.clock == "wall":\n            asked_at', "if False:\n            asked_at"),
-    _lane("fires up to now", "until = asked_at", "until = self.desk.clock() + 1000"),
+    _lane("no gate", 'if self.shop.settings.clock == "event":\n            return', "if True:\n            return"),
+    _lane("fires up to now", "        return until\n\n    async def _rejudge", "        return until and self.desk.clock() + 1000\n\n    async def _rejudge"),
     _lane("goes on after a failed commit", "self._open = self._settled = False\n        self._hide", "self._hide"),
     _lane("fences nobody", '-lane-{self.number}"', '-lane-{self.number}-{id(self._wake)}"'),
     _lane("reads no gaps", "if until <= stands or (", "if until >= 0 or ("),
