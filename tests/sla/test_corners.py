@@ -185,10 +185,14 @@ def test_the_end_of_what_a_rota_has_compiled_is_not_to_be_seen() -> None:
         assert used.shifts(at, at + DAY_MS) == fresh.shifts(at, at + DAY_MS)
 
 
-def opened(law: Rules, **more: Any) -> Ticket:
+def opening(**more: Any) -> Event:
     record = {"type": "ticket-created", "event_id": "e0", "ticket_id": "T1", "occurred_at": "2026-05-13T01:00:00Z",
               "severity": "L1", "opened_by": {"role": "customer"}, "region": "au", **more}  # fmt: skip
-    ticket = apply(None, fact(record, instant(record["occurred_at"])), law).ticket
+    return fact(record, instant(record["occurred_at"]))
+
+
+def opened(law: Rules, **more: Any) -> Ticket:
+    ticket = apply(None, opening(**more), law).ticket
     assert ticket is not None
     return ticket
 
@@ -340,6 +344,16 @@ def test_a_refused_acknowledgement_is_counted_with_its_reason() -> None:
         "proposed",
         "completed",
     ]
+
+
+def test_a_refused_acknowledgement_that_waited_for_the_creation_is_counted_too() -> None:
+    law = rules_of({})
+    ticket: Ticket | None = None
+    for number, office in enumerate(("nowhere", "bengaluru", "amsterdam")):
+        handoff = Acknowledgement(office, instant("2026-05-13T07:00:00Z"))
+        ticket = apply(ticket, event(f"2026-05-13T06:3{number}:00Z", f"a{number}", handoff=handoff), law).ticket
+    outcome = apply(ticket, opening(), law)
+    assert outcome.counts == ("unknown_office", "not_proposed_office")
 
 
 def test_a_lowered_and_a_closed_ticket_cancel_with_their_reasons() -> None:

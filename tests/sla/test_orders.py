@@ -133,6 +133,32 @@ def test_when_the_worker_ran_shows_only_in_detection(
     assert sorted(s.id for s in asleep.signals) == sorted(s.id for s in watched.signals)
 
 
+@given(
+    st.sampled_from(POLICIES),
+    st.sampled_from(["customer", "agent"]),
+    HISTORY,
+    st.lists(st.integers(0, 2000), min_size=15, max_size=15),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=examples(150), deadline=None)
+def test_what_is_said_after_an_outage_does_not_depend_on_which_source_was_read_first(
+    policy: Any, opener: str, history: list[tuple[int, dict[str, Any]]], late: list[int], dice: random.Random
+) -> None:
+    """All is on the bus, late as it may have come; it is read in any order, and then the clock speaks. Marks, too."""
+    policy = replace(policy, forget_ms=400 * 86_400_000, horizon_ms=400 * 86_400_000, orphan_ms=400 * 86_400_000)
+    events = [
+        replace(e, known_at=e.occurred_at + 60_000 * m) for e, m in zip(facts(opener, history), late, strict=False)
+    ]
+    as_it_came = sorted(events, key=lambda e: (e.known_at, e.occurred_at, e.event_id))
+    dice.shuffle(events)
+    said = []
+    for read in (as_it_came, events):
+        desk = Desk(policy).hears(*read)
+        desk.clock(END)
+        said.append(sorted(desk.signals, key=lambda signal: signal.id))
+    assert said[0] == said[1]
+
+
 @given(st.integers(0, 20 * 1440), st.integers(1, 5 * 1440), st.integers(0, 1440), st.integers(1, 2880))
 @settings(max_examples=examples(150), deadline=None)
 def test_a_pause_never_brings_a_due_nearer(opened: int, target: int, after: int, length: int) -> None:

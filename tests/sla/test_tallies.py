@@ -98,6 +98,14 @@ def test_the_same_event_twice_counts_once() -> None:
     assert desk().hears(opened(), reply, reply).kept == [("first_response", "L1", True)]
 
 
+def test_promises_that_were_kept_before_the_creation_was_read_count() -> None:
+    one = CountingDesk(rules(targets={**BOTH, "periodic_update": "1h"}))
+    for minute in (10, 20, 30):
+        one.hears(event(f"2026-05-13T10:{minute}:00Z", message="agent"))
+    one.hears(created("2026-05-13T10:00:00Z", severity="L1", known_at="2026-05-13T10:40:00Z"))
+    assert sorted(one.kept) == [("first_response", "L1", True), *[("periodic_update", "L1", True)] * 2]
+
+
 def test_each_update_that_was_promised_counts() -> None:
     one = CountingDesk(rules(targets={"periodic_update": "1h"}))
     one.hears(opened())

@@ -95,14 +95,8 @@ def _learn_of_creation(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
     if not event.created:
         return _learn(ticket, event, rules)
     kept = _waiting(ticket.facts, rules, event.known_at)
-    outcome = _learn(replace(ticket, facts=()), event, rules)
-    counts = ("creation_never_came",) * (len(ticket.facts) - len(kept)) + outcome.counts
-    # As they came to be known: a mark that was reached before one of them was known is owed, in this order of reading, too.
-    for fact in sorted(kept, key=lambda f: f.known_at):
-        assert outcome.ticket is not None  # learning forgets nothing
-        outcome = _learn(outcome.ticket, fact, rules)
-        counts += outcome.counts
-    return replace(outcome, counts=counts, changed=True)
+    outcome = _learn(replace(ticket, facts=kept), event, rules)
+    return replace(outcome, counts=("creation_never_came",) * (len(ticket.facts) - len(kept)) + outcome.counts)
 
 
 def _waiting(facts: tuple[Event, ...], rules: Rules, at: int) -> tuple[Event, ...]:
@@ -168,8 +162,9 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
         counts = (*counts, "waits_for_creation")
     if book is not None and (ticket.book is None or book.terms is not ticket.book.terms):
         counts = (*counts, *book.terms.reasons)
-    if event.handoff is not None and book is not None and book.custody is not None:
-        counts = (*counts, *(reason for refused, reason in book.custody.refused if refused == event_id))
+    begins = ticket.book is None  # then all that has waited for the creation is looked at
+    if book is not None and book.custody is not None and (begins or event.handoff is not None):
+        counts = (*counts, *(reason for refused, reason in book.custody.refused if begins or refused == event_id))
     learned = replace(ticket, facts=facts, said=said, book=book)
     if book is not None and _is_long(facts, rules):
         learned, folded = _shortened(learned, rules)
