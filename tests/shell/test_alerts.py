@@ -335,6 +335,46 @@ def test_nobody_listens_and_the_lanes_do_not_notice() -> None:
     story(play)
 
 
+def test_what_nobody_foresaw_does_not_end_the_pages() -> None:
+    async def play() -> None:
+        async with scene() as desk:
+            desk.late("T-1")
+            times = [ValueError("nobody foresaw this"), desk.at]
+
+            def clock() -> int:
+                at = times.pop(0) if len(times) > 1 else times[0]
+                if isinstance(at, Exception):
+                    raise at
+                return at
+
+            desk.alerts.opened(0, desk.rows, clock, lambda: 0)
+            await until(lambda: len(desk.peers[0].latest()) == 2)
+            assert desk.tally.failed == 1
+
+    story(play)
+
+
+def test_what_came_and_went_while_an_alertmanager_was_away_does_not_pile_up() -> None:
+    """Days of absence: what has ended and is said no more is not kept for it, either."""
+
+    async def play() -> None:
+        async with scene() as desk:
+            desk.peers[0].status = 503
+            for number in range(20):
+                desk.late(f"T-{number}")
+            desk.open()
+            away = desk.alerts._peers[0]
+            await until(lambda: len(away._new) == 40 and len(desk.peers[1].latest()) == 40)
+            for number in range(1, 20):
+                desk.apply(f"T-{number}", event(NOW, "reply", message=Message("agent", True)))
+            desk.changed(*(f"T-{number}" for number in range(1, 20)))
+            await until(lambda: sum(desk.peers[1].latest().values()) == 2)
+            desk.alerts._ended.clear()  # a quarter of an hour later
+            await until(lambda: len(away._new) == 2)
+
+    story(play)
+
+
 def test_what_an_alertmanager_refuses_is_counted_and_not_posted_in_a_circle() -> None:
     async def play() -> None:
         async with scene() as desk:

@@ -10,7 +10,9 @@ from msgspec.structs import replace
 
 from worker.settings import KafkaAccess, Settings
 from worker.sla.policies import Rules
+from worker.sla.tickets import Outcome
 from worker.stream import lane as lanes
+from worker.stream.audience import Audience
 from worker.stream.gate import Gate
 from worker.stream.lane import Lane
 from worker.stream.shop import Chunk, Flush, Shop
@@ -129,5 +131,49 @@ def test_what_a_lane_has_read_by_itself_is_acknowledged_when_it_is_committed(mon
         await lane._flush()
         assert commits == 1
         assert acknowledged == [(topic, 0, 8)]
+
+    asyncio.run(story())
+
+
+class Attentive:
+    """A viewer that notes what it hears; a clumsy one raises instead, always."""
+
+    def __init__(self, *, clumsy: bool = False) -> None:
+        self.clumsy, self.heard = clumsy, list[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        def hear(*_: object) -> None:
+            if self.clumsy:
+                raise ValueError("a viewer that may not raise")
+            self.heard.append(name)
+
+        async def wait() -> None:
+            hear()
+
+        return wait if name in ("start", "stop") else hear
+
+
+def test_a_viewer_that_raises_harms_neither_its_lane_nor_the_other_viewers() -> None:
+    async def story() -> None:
+        attentive = Attentive()
+        audience = Audience(Attentive(clumsy=True), attentive)  # type: ignore[arg-type]
+        watcher: Any = Quiet()
+        watcher.committed = lambda *_: None
+        lane = Lane(0, replace(shop(watcher), audience=audience))
+        flush = Flush()
+        flush.tickets[b"T"] = Outcome(None)
+        flush.reports.append((b"sydney", b"{}", []))
+
+        async def say(*_: object) -> int:
+            return 7
+
+        lane._say = say  # type: ignore[method-assign]
+        await audience.start()
+        await lane._commit(flush)
+        audience.adopt(lane.shop.rules)
+        await lane.close()
+        await audience.stop()
+        assert lane.end == 7
+        assert attentive.heard == ["start", "changed", "report", "adopt", "closed", "stop"]
 
     asyncio.run(story())

@@ -155,7 +155,7 @@ def may_concern(data: bytes, since: int) -> bool:
     """
     try:
         said = _decode_said(data[_HEADER.size :])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return False
     if not (said.warned or said.breached or said.handoffs):
         return False
@@ -177,7 +177,7 @@ def may_tell(data: bytes, opens: int, closes: int, until: int) -> bool:
     try:
         seen = _decode_glance(data[_HEADER.size :])
         newest = _decode_fact(seen.facts[-1])[2] if seen.facts else 0
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return True
     return (
         newest > closes

@@ -28,6 +28,7 @@ from worker.settings import Settings
 from worker.sla.calendars import tzdata_digest, tzdata_version
 from worker.sla.policies import Rules
 from worker.stream import rights, wire
+from worker.stream.audience import Audience
 from worker.stream.clients import tls
 from worker.stream.dead import REASONS
 from worker.stream.floods import limit_floods
@@ -38,7 +39,7 @@ from worker.stream.outbox import place
 from worker.stream.rekey import Rekeyer, RekeyGate
 from worker.stream.shop import CORE_ERROR, Shop, Turns
 from worker.stream.topics import Layout, ready
-from worker.stream.watching import Status, Viewer, Watcher
+from worker.stream.watching import Status, Watcher
 from worker.views.alerts import Alerts
 from worker.views.board import Board
 from worker.views.metrics import Metrics
@@ -58,10 +59,10 @@ def build(
     make_shop: Callable[[Any], Shop],
     status: Status,
     adopts: list[Callable[[Rules], None]],
-    viewers: tuple[Viewer, ...] = (),
+    audience: Audience,
 ) -> faust.App:
     """The app: what a Faust user expects to see, with the lanes behind it. `adopts` gets whoever must hear of new rules;
-    `viewers` are stopped with it.
+    the audience is stopped with it.
     """
     assert settings.kafka is not None  # the command line sees to it
     app = faust.App(
@@ -123,9 +124,8 @@ def build(
             await lanes.take(event)
 
     @app.on_before_shutdown.connect
-    async def stop_viewers(*_: Any, **__: Any) -> None:
-        for viewer in viewers:
-            await viewer.stop()
+    async def leave(*_: Any, **__: Any) -> None:
+        await audience.stop()
 
     @app.timer(interval=1.0)
     async def tell() -> None:
@@ -230,7 +230,7 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
 
     crashes: list[asyncio.Task[None]] = []
     pages.board = _board(settings, law.rules, metrics, layout.partitions, web.port)
-    viewers = _viewers(settings, law.rules, metrics, pages.board)
+    audience = _audience(settings, law.rules, metrics, pages.board)
 
     def make_shop(app: Any) -> Shop:
         def crash(error: BaseException) -> None:
@@ -247,15 +247,14 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
         topics = settings.topics
         door = wire.Door(topics.created, topics.updated, salt=settings.salt, clock=settings.clock)
         return Shop(
-            settings, law.rules, layout, door, gate, metrics, _now, readings, crash, forwards, Turns(), mapping, viewers,
+            settings, law.rules, layout, door, gate, metrics, _now, readings, crash, forwards, Turns(), mapping, audience,
             applied,
         )  # fmt: skip
 
-    law.adopts += (viewer.adopt for viewer in viewers)
-    for viewer in viewers:
-        loop.run_until_complete(viewer.start())
+    law.adopts.append(audience.adopt)
+    loop.run_until_complete(audience.start())
     (settings.data_dir / "faust").mkdir(parents=True, exist_ok=True)
-    app = build(settings, layout, make_shop, status, law.adopts, viewers)
+    app = build(settings, layout, make_shop, status, law.adopts, audience)
     worker = Worker(
         app, loop=loop, redirect_stdouts=False, override_logging=False, quiet=True, loglevel=settings.log_level
     )
@@ -270,10 +269,9 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
     return code if isinstance(code, int) else 1
 
 
-def _viewers(settings: Settings, rules: Rules, metrics: Metrics, board: Board) -> tuple[Viewer, ...]:
+def _audience(settings: Settings, rules: Rules, metrics: Metrics, board: Board) -> Audience:
     """Who shows tickets to people, by what the settings name."""
-    pagers: tuple[Viewer, ...] = (Alerts(settings, rules, metrics),) if settings.alertmanager_urls else ()
-    return (board, *pagers)
+    return Audience(board, Alerts(settings, rules, metrics)) if settings.alertmanager_urls else Audience(board)
 
 
 def _board(settings: Settings, rules: Rules, metrics: Metrics, partitions: int, port: int) -> Board:

@@ -120,8 +120,7 @@ class Lane:
         return self.end
 
     def _hide(self) -> None:
-        for viewer in self.shop.viewers:
-            viewer.closed(self.number)
+        self.shop.audience.closed(self.number)
 
     def parked(self) -> Loaded | None:
         """After `close`: the lane's state as it is in the changelog, or None where that is not certain."""
@@ -220,8 +219,7 @@ class Lane:
         self._open = self._settled = True
         self._committed = self.desk.position
         self._said_at = self.shop.monotonic()
-        for viewer in self.shop.viewers:
-            viewer.opened(self.number, self.desk.rows, self.desk.clock, self._reached)
+        self.shop.audience.opened(self.number, self.desk.rows, self.desk.clock, self._reached)
         self.opened.set()
 
     async def _begin(self, first: Position) -> int:
@@ -431,11 +429,10 @@ class Lane:
         self.shop.watcher.committed(
             flush.signals, flush.handoffs, late, flush.historic, self.shop.monotonic() - started
         )
-        for viewer in self.shop.viewers:
-            if flush.tickets:
-                viewer.changed(self.number, flush.tickets)
-            for office, report, _ in flush.reports:
-                viewer.report((office or b"").decode(), report or b"")
+        if flush.tickets:
+            self.shop.audience.changed(self.number, flush.tickets)
+        for office, report, _ in flush.reports:
+            self.shop.audience.report((office or b"").decode(), report or b"")
 
     async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> int:
         assert self._outbox is not None  # _open_up() made it

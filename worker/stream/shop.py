@@ -17,13 +17,14 @@ from worker.sla.events import HandoffSignal, Signal
 from worker.sla.policies import Rules
 from worker.sla.tickets import Outcome
 from worker.stream import wire
+from worker.stream.audience import Audience
 from worker.stream.clients import AIOKAFKA, Clients
 from worker.stream.gate import Gate, Readings
 from worker.stream.outbox import Record
 from worker.stream.position import Reached
 from worker.stream.rekey import Rekeyer
 from worker.stream.topics import Layout
-from worker.stream.watching import Viewer, Watcher
+from worker.stream.watching import Watcher
 
 #: The reason of a dead letter that the door let in and the core could not apply.
 CORE_ERROR = "core_error"
@@ -68,7 +69,7 @@ class Turns:
 
 class Shop(msgspec.Struct, frozen=True):
     """What all lanes share. `now`: UTC ms, asked each time; `forwards`: who fills the sources of a lane's number;
-    `mapping`: how records become events, None where they are events of ours; `viewers`: who shows tickets to people;
+    `mapping`: how records become events, None where they are events of ours; `audience`: who shows tickets to people;
     `clients`: who makes what speaks to the broker; `monotonic`: seconds that never go back; `applied` hears up to which
     offset a lane has read a source by itself, and committed it.
     """
@@ -85,7 +86,7 @@ class Shop(msgspec.Struct, frozen=True):
     forwards: Callable[[int], list[Rekeyer]] = lambda _: []
     turns: Turns = Turns()
     mapping: Mapping | None = None
-    viewers: tuple[Viewer, ...] = ()
+    audience: Audience = Audience()
     applied: Callable[[TopicPartition, int], object] = lambda *_: None
     clients: Clients = AIOKAFKA
     monotonic: Callable[[], float] = time.monotonic

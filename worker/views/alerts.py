@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -40,6 +40,7 @@ _SLICE_S, _PAUSE_S = 0.005, 0.015
 _LATE_S, _LISTEN_S = 5.0, 5.0
 #: How often what is live is counted.
 _TELL_S = 1.0
+_AGAIN_S = 0.5
 
 ALERTNAMES: dict[Kind, str] = {
     "breach": "SlaBreach",
@@ -75,13 +76,15 @@ class Alerts:
         self._session: aiohttp.ClientSession | None = None
         self._wake = asyncio.Event()
         self._repeat_s = repeat_s
+        self._beat = 0.0  # when everything is said again
 
     async def start(self) -> None:
         """Begin; whether anybody answers is seen later."""
+        self._beat = time.monotonic() + self._repeat_s
         self._session = session = aiohttp.ClientSession()
         self._peers = [Peer(url, session, self, self._teller) for url in self._settings.alertmanager_urls]
-        every = (self._look_on(), self._tell_on(), *(peer.run() for peer in self._peers))
-        self._tasks = [asyncio.create_task(one) for one in every]
+        every = (self._look_on, self._tell_on, *(peer.run for peer in self._peers))
+        self._tasks = [asyncio.create_task(self._go_on(one)) for one in every]
 
     async def stop(self) -> None:
         """End at once: what is live goes on where the lanes go on."""
@@ -142,23 +145,33 @@ class Alerts:
             lane.changed.update(dict.fromkeys(lane.live))
         self._wake.set()
 
+    async def _go_on(self, work: Callable[[], Awaitable[None]]) -> None:
+        """For ever: a task that ended for what nobody foresaw would page nobody, in silence."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("pages go on")
+                self._teller.page_failed()
+                await asyncio.sleep(_AGAIN_S)
+                self._wake.set()
+
     async def _look_on(self) -> None:
-        beat = time.monotonic() + self._repeat_s
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(beat - time.monotonic(), 0))
+                await asyncio.wait_for(self._wake.wait(), max(self._beat - time.monotonic(), 0))
             self._wake.clear()
             while self._look():
                 await asyncio.sleep(_PAUSE_S)
-                if time.monotonic() >= beat:
+                if time.monotonic() >= self._beat:
                     self._wake.set()
                     break
-            late = time.monotonic() - beat
+            late = time.monotonic() - self._beat
             if late > _LATE_S:
-                beat = time.monotonic() + _LISTEN_S
+                self._beat = time.monotonic() + _LISTEN_S
             elif late >= 0:
                 self._repeat()
-                beat = time.monotonic() + self._repeat_s
+                self._beat = time.monotonic() + self._repeat_s
 
     async def _tell_on(self) -> None:
         while True:
@@ -193,11 +206,12 @@ class Alerts:
             while lane.unseen:
                 if time.perf_counter() > end:
                     return True
-                for key in lane.unseen[-64:]:
+                some = lane.unseen[-64:]
+                del lane.unseen[-64:]
+                for key in some:
                     row = lane.rows.get(key)
                     if row is not None and may_concern(row, at - DAY_MS):
                         lane.changed[key] = None
-                del lane.unseen[-64:]
         return any(lane.changed for lane in self._lanes.values())
 
     def _look_at(self, lane: _Lane, key: bytes, at: int) -> None:

@@ -95,23 +95,23 @@ class Peer:
                 for labels in batch:
                     self._new.pop(labels, None)
                     self._again.pop(labels, None)
-                alerts = [alert for labels in batch if (alert := self._book.render(labels)) is not None]
+                alerts = {labels: alert for labels in batch if (alert := self._book.render(labels)) is not None}
                 if not alerts:
                     continue
                 try:
-                    away = await self._post(alerts)
+                    away = await self._post([*alerts.values()])
                 except Exception as error:  # noqa: BLE001 - whatever it was, this peer is tried again
                     away = f"{type(error).__name__}: {error}"
                 if away is None:
-                    self._book.taken(batch)
+                    self._book.taken(alerts)
                     if self._failures:
                         log.info("%s answers again", self._shown)
                         self._failures = 0
-                        self.owe_again(set(self._book.everything()).difference(batch))
+                        self.owe_again(set(self._book.everything()).difference(alerts))
                     continue
                 self._teller.page_failed()
-                for labels in batch:
-                    self._new[labels] = None
+                # not what has ended meanwhile and is forgotten: in days of absence that would become ever more
+                self._new.update(dict.fromkeys(alerts))
                 if not self._failures:
                     log.warning("%s: %d alerts are not posted yet (%s)", self._shown, len(self._new), away)
                 self._failures += 1
