@@ -6,6 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+from aiokafka import TopicPartition
 from msgspec.structs import replace
 
 from worker.settings import KafkaAccess, Settings
@@ -13,8 +14,11 @@ from worker.sla.policies import Rules
 from worker.sla.tickets import Outcome
 from worker.stream import lane as lanes
 from worker.stream.audience import Audience
-from worker.stream.gate import Gate
+from worker.stream.gate import Gate, Readings
 from worker.stream.lane import Lane
+from worker.stream.ledger import Source
+from worker.stream.opening import gap
+from worker.stream.position import Position, Reached, pack, unpack
 from worker.stream.shop import Chunk, Flush, Shop
 from worker.stream.topics import Layout
 from worker.stream.watching import Status
@@ -177,3 +181,27 @@ def test_a_viewer_that_raises_harms_neither_its_lane_nor_the_other_viewers() -> 
         assert attentive.heard == ["start", "changed", "report", "adopt", "closed", "stop"]
 
     asyncio.run(story())
+
+
+def test_markers_of_transactions_behind_the_last_record_are_read_too_and_retention_may_take_them() -> None:
+    """A week after a transaction's last record both it and its marker are gone: nothing was deleted unread."""
+    lane = Lane(0, shop(Quiet()))
+    topic = lane.shop.settings.topics.created
+    part, readings = lane.parts[topic], dict[TopicPartition, Readings]()
+    lane.shop = replace(lane.shop, readings=readings.get)
+    lane.desk.position = Position(1, {topic: Reached(8, 1000, 900)}, 0)
+    emptied = Source(10, 10, None)
+    assert "records were deleted unread" in (gap(part, emptied, lane.desk.position.of(topic)) or "")
+    for unsure in (
+        Readings(10, taken=9),  # the record at 9 was handed over and is not applied
+        Readings(10, taken=8, began=10),  # the consumer began behind it
+        Readings(9, taken=8),
+    ):
+        readings[part] = unsure
+        lane._note_markers()
+        assert gap(part, emptied, lane.desk.position.of(topic)) is not None
+    readings[part] = Readings(10, taken=8)
+    lane._note_markers()
+    assert unpack(pack(lane.desk.position)).of(topic) == Reached(8, 1000, 900, past=10)
+    assert gap(part, emptied, lane.desk.position.of(topic)) is None
+    assert "1 records were deleted unread" in (gap(part, Source(11, 12, None), lane.desk.position.of(topic)) or "")

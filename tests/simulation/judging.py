@@ -12,9 +12,10 @@ from tests.oracles.stories import instant
 from tests.simulation.law import EPOCH
 from tests.simulation.log import Entry
 from tests.simulation.world import Run
-from worker.replay import Play, Said, in_time, published
+from worker.replay import Play, Said, in_time, published, reports
 from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Event, HandoffSignal
+from worker.sla.reports import LISTS
 from worker.sla.rows import unpack
 from worker.stream import position, wire
 from worker.stream.dead import DeadLetter
@@ -59,7 +60,7 @@ def _faults(run: Run) -> Iterator[str]:
     yield from _dead(run, heard)
     yield from _positions(run)
     yield from _rows(run, play)
-    yield from _reports(run)
+    yield from _reports(run, heard)
 
 
 def _heard(run: Run) -> _Input:
@@ -230,6 +231,8 @@ def _positions(run: Run) -> Iterator[str]:
         if not rows:
             yield f"lane {number} has no position"
             continue
+        if position.unpack(rows[0].value or b"").reported is None:
+            yield f"lane {number} has a position that does not say from where on it reports"
         at = position.unpack(rows[-1].value or b"")
         for topic in run.settings.topics.sources:
             every = run.broker.topics[topic][number].committed()
@@ -238,23 +241,45 @@ def _positions(run: Run) -> Iterator[str]:
                 yield f"the position in {topic}, {number} is {at.of(topic).offset}, its last record is {last}"
 
 
-def _reports(run: Run) -> Iterator[str]:
-    """Each report is told once; it is whole in the end, and a revision follows the one before it."""
+def _reports(run: Run, heard: _Input) -> Iterator[str]:
+    """Each report is told once; it is whole in the end, and lacks parts only where one was waited for; a revision follows the
+    one before it; and of tickets whose facts came as they happened it tells what the replay's tells.
+    """
     revisions: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for said in _said(run, run.settings.topics.reports):
         revisions.setdefault((said["office"], said["boundary"]), []).append(said)
     begun_at = max(
         (_first_reported(part.committed()) for part in run.broker.topics[run.settings.table_topic]), default=0
     )
+    first_parts = {entry.key: entry.timestamp for entry in [*_committed(run, run.settings.parts_topic)][::-1]}
     for key, every in revisions.items():
         if [one["revision"] for one in every] != [*range(1, len(every) + 1)]:
             yield f"report {key} has revisions {[one['revision'] for one in every]}"
         if every[-1]["missing_partitions"] and instant(key[1]) > begun_at:
             yield f"report {key} lacks {every[-1]['missing_partitions']} in the end"
+        waited = every[0]["_at"] - first_parts[f"{key[0]}\x1f{instant(key[1])}".encode()]
+        if every[0]["missing_partitions"] and waited < 60_000 and not run.happened["clock"]:
+            yield f"report {key} lacks {every[0]['missing_partitions']} after {waited} ms"
     assert run.rules.rota is not None
-    for boundary in () if begun_at > run.judged_at else run.rules.rota.boundaries(begun_at, run.judged_at - 120_000):
+    until = run.judged_at - run.settings.settle
+    for boundary in () if begun_at > until else run.rules.rota.boundaries(begun_at, until):
         if (boundary.outgoing, form(boundary.at)) not in revisions:
             yield f"no report of {boundary.outgoing} at {form(boundary.at)}"
+    if run.ahead_ms or run.settings.clock == "event":
+        return
+    punctual = run.helpdesk.punctual - heard.held - heard.torn
+    for line in reports(in_time(heard.events), run.rules, until=run.judged_at):
+        wanted = json.loads(line)
+        got = revisions.get((wanted["office"], wanted["boundary"]), [])
+        for name in LISTS if got and not got[-1]["missing_partitions"] else ():
+            told, right = _listed(got[-1], name, punctual), _listed(wanted, name, punctual)
+            if told != right:
+                yield f"the report of {wanted['office']} at {wanted['boundary']} has {name} {told}, the replay's {right}"
+
+
+def _listed(report: dict[str, Any], name: str, tickets: set[str]) -> list[Any]:
+    """What it tells of these tickets in one of its lists."""
+    return [item for item in {**report, **report["handoffs"]}[name]["items"] if item["ticket_id"] in tickets]
 
 
 def _first_reported(entries: Iterable[Entry]) -> int:

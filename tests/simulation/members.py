@@ -128,6 +128,10 @@ class Noted:
         """A transaction."""
         self.counts["transactions"] += 1
 
+    def reported(self, *, whole: bool) -> None:
+        """A shift report was sent."""
+        self.counts["reports_whole" if whole else "reports_lacking"] += 1
+
     def failed(self, kind: str) -> None:
         """A lane opens again."""
         self.counts[f"failed_{kind}"] += 1
@@ -209,10 +213,10 @@ class Member:
     def is_at_rest(self, instant: int) -> bool:
         """Has it read, applied and said everything up to an instant (UTC ms)?"""
         for lane in self.lanes._lanes.values():
-            at = lane.desk.agenda.next()
+            at = lane.desk.next()
             if not lane.is_open or lane.backlog or not lane._settled or (at is not None and at < instant):
                 return False
-            for topic, part in lane.parts.items():
+            for topic, part in lane.reads.items():
                 committed = self._wire.broker.part(part).committed()
                 if committed and lane.desk.position.of(topic).offset < committed[-1].offset:
                     return False

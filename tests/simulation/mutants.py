@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
-from worker.stream import desk, lane, lanes, opening
+from worker.stream import desk, lane, lanes, opening, reporting
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,12 @@ def _lane(name: str, old: str, new: str, seed: int = 0) -> Mutant:
     return Mutant(name, lane, old, new, lanes, ("Lane",), seed)
 
 
-def _desk(name: str, old: str, new: str) -> Mutant:
-    return Mutant(name, desk, old, new, lane, ("Desk",))
+def _desk(name: str, old: str, new: str, seed: int = 0) -> Mutant:
+    return Mutant(name, desk, old, new, lane, ("Desk",), seed)
+
+
+def _reporting(name: str, old: str, new: str) -> Mutant:
+    return Mutant(name, reporting, old, new, desk, ("Collector", "shares"))
 
 
 def _opening(name: str, old: str, new: str) -> Mutant:
@@ -62,11 +66,20 @@ MUTANTS = (
     _desk("applies again what it has", _RECORD, "if False:"),
     _desk("writes not every row", "            rows.append((key, row, []))", "            rows += [(key, row, [])] * (key[-1] % 5 > 0)"),
     _desk("dates what it says by the due", "encode_signal(signal, tick.at,", "encode_signal(signal, signal.due,"),
+    _desk("says parts of shift reports again", "position.pack(self.position)",
+          "position.pack(replace(self.position, reported=(self.position.reported or 0) - 300_000))"),
+    _desk("forgets which shifts it told of", "position.pack(self.position)", "position.pack(replace(self.position, reported=None))"),
+    _desk("takes a part twice", "if record.offset > before.offset:", "if True:"),
+    _desk("forgets the parts that it has", "        rows += flush.notes\n", "", 150),
+    _lane("tells of a shift before it is over", "say_parts(flush, self.number, until)", "say_parts(flush, self.number, until + 9000)", 45),
+    _reporting("waits for one part only", "if not missing or (is_late", "if one.lanes or (is_late"),
+    _reporting("adds a part to itself", "total([known.part, share.part])", "total([known.part, share.part, share.part])"),
     _opening(
         "forgets the position",
         "        _complete(shop, number, loaded)",
         "        loaded.position = replace(loaded.position, sources={}, tickets=-1)",
     ),
+    _opening("begins with reports anew", "await begin(loaded.position)", "await begin(replace(loaded.position, reported=None))"),
     _opening("trusts what it parked", "    for key, row in pages.rows.items():", "    for key, row in ():"),
     _opening("forgets who needs a look", "        if at is not None:\n            wakes", "        if at is None:\n            wakes"),
 )  # fmt: skip

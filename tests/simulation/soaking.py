@@ -32,6 +32,7 @@ class Figures:
             ("events", "events applied, again ones included"),
             ("transactions", "transactions committed"),
             ("signals", "signals and handoffs on the topics"),
+            ("reports", "shift reports on their topic"),
             ("opened", "lanes opened"),
         ):
             yield what, f"{self.counts[name]:,}"
@@ -78,7 +79,8 @@ def soak(seeds: Iterable[int], figures: Figures | None = None, rates: dict[str, 
             figures.counts += found.noted
             topics = found.settings.topics
             said = sum(len(p.committed()) for t in (topics.signals, topics.handoffs) for p in found.broker.topics[t])
-            figures.counts += Counter(records=found.helpdesk.records, signals=said)
+            told = sum(len(part.committed()) for part in found.broker.topics[topics.reports])
+            figures.counts += Counter(records=found.helpdesk.records, signals=said, reports=told)
             figures.happened += found.happened
         figures.runs += 1
         if faults:

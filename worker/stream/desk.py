@@ -1,7 +1,8 @@
 """The tickets of one lane, and what records and the clock make of them: no await, no broker.
 
-`read` takes a chunk in, `fire` lets the clock speak, `changes` packs what a flush has changed. Everything that comes of
-it goes into the flush, which the lane commits; until then the desk is ahead of the changelog.
+`read` takes a chunk in, `fire` lets the clock speak, `report` sends the shift reports whose parts are in, `changes` packs
+what a flush has changed. Everything that comes of it goes into the flush, which the lane commits; until then the desk is
+ahead of the changelog.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from msgspec.structs import replace
 from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Event, Tick
 from worker.sla.policies import Rules
-from worker.sla.reports import Closing
 from worker.sla.rows import RowDamaged, RowFromFuture, pack, unpack
 from worker.sla.tickets import Outcome, Ticket, apply, lighten
 from worker.stream import mapped, position, wire
@@ -28,9 +28,10 @@ from worker.stream.opening import Loaded, is_stale
 from worker.stream.outbox import Record
 from worker.stream.position import Position, Reached
 from worker.stream.rekey import original
-from worker.stream.reporting import AHEAD_MS, Collector, Tally, next_ones
+from worker.stream.reporting import Collector, shares, spoken
+from worker.stream.rounds import Rounds
 from worker.stream.shop import CORE_ERROR, Chunk, Flush, Shop
-from worker.stream.speech import encode_handoff, encode_report, encode_signal
+from worker.stream.speech import encode_handoff, encode_signal
 from worker.stream.standing import standing
 
 log = logging.getLogger(__name__)
@@ -38,10 +39,6 @@ log = logging.getLogger(__name__)
 _FIRES_A_FLUSH = 2000
 #: How long tickets are judged anew at a time: nothing else happens in the loop meanwhile.
 _REJUDGING_S = 0.025
-#: How long a lane looks through its rows in one flush, where a shift ends: all lanes do so at once.
-_TALLYING_S = 0.005
-#: Rows looked at between two looks at the clock, where a shift ends.
-_AT_ONCE = 100
 #: Tickets kept decoded, a lane. Each is a few kilobytes and a hundred objects that a garbage collection looks at.
 _HOT = 1000
 #: A record of the changelog may have 1 MB by a broker's defaults.
@@ -62,9 +59,8 @@ class Desk:
         self._shown: dict[bytes, bytes] = {}
         self._tzdata = tzdata_digest()
         self.notes: dict[bytes, bytes] = {}
-        self._collector = Collector({})
-        self._tally: Tally | None = None
-        self._coming: tuple[int, tuple[int, list[Closing]] | None] | None = None
+        self._collector = Collector({}, 0)
+        self._rounds = Rounds(shop.rules, shop.monotonic)
 
     def take_over(self, loaded: Loaded) -> None:
         """Go on from what was loaded."""
@@ -72,13 +68,14 @@ class Desk:
         self.stale, self._hot, self._shown = deque(loaded.stale), {}, {}
         self.counts = loaded.counts
         self.notes = loaded.notes
-        self._collector, self._tally, self._coming = Collector(loaded.notes), None, None
+        self._collector = Collector(loaded.notes, self.shop.now())
+        self._rounds = Rounds(self.shop.rules, self.shop.monotonic)
 
     def adopt(self, rules: Rules) -> None:
         """Work by other rules, and judge every ticket anew, a few in each flush."""
         self.shop = replace(self.shop, rules=rules)
         self.stale = deque(self.rows)
-        self._tally, self._coming = None, None
+        self._rounds = Rounds(rules, self.shop.monotonic)
 
     def clock(self) -> int:
         """UTC ms: wall time, or the lane's event time."""
@@ -93,8 +90,8 @@ class Desk:
 
     def next(self) -> int | None:
         """The earliest instant after which something is to be looked at (UTC ms), or None."""
-        at, coming = self.agenda.next(), self._next_report()
-        return coming if at is None else at if coming is None else min(at, coming)
+        at, shift = self.agenda.next(), self._shift_ends_at()
+        return shift if at is None else at if shift is None else min(at, shift)
 
     def fire(self, flush: Flush, until: int) -> None:
         """Say what is due strictly before `until`; bounded."""
@@ -116,56 +113,42 @@ class Desk:
     def _clocked(self, until: int) -> Tick:
         return Tick(until, self.shop.settings.settle, self.position.announce_from)
 
-    def _next_report(self) -> int | None:
-        """After which instant this lane says its part of the next shift report."""
-        since = self.position.reported
-        if since is None:
-            return None
-        if self._coming is None or self._coming[0] != since:
-            self._coming = since, next_ones(self.shop.rules, since)
-        coming = self._coming[1]
-        if coming is None:
-            if self.clock() > since + AHEAD_MS:  # nobody's shift ended in all that time
-                self.position = replace(self.position, reported=since + AHEAD_MS)
-            return None
-        return coming[0] + self.shop.settings.settle
+    def _shift_ends_at(self) -> int | None:
+        """After which instant this lane says its parts of the next shift reports.
 
-    def tally(self, flush: Flush, lane: int, until: int) -> None:
-        """Say this lane's part of the shift reports due strictly before `until`, a slice at a time."""
-        at, due = self._next_report(), self.agenda.next()
+        None: no shift's end is near, in event time nobody said where reports begin, or tickets are still to be judged by the
+        rules in force.
+        """
+        since = self.position.reported
+        at = None if since is None or self.stale else self._rounds.next(since, self.clock())
+        return None if at is None else at + self.shop.settings.settle
+
+    def say_parts(self, flush: Flush, lane: int, until: int) -> None:
+        """This lane's parts of the shift reports due strictly before `until`, a slice of the round at a time."""
+        at, due = self._shift_ends_at(), self.agenda.next()
         if at is None or at >= until or (due is not None and due <= at):
             return
-        assert self._coming is not None  # _next_report() looked
-        assert self._coming[1] is not None  # the same
-        boundary, ended = self._coming[1]
-        if self._tally is None:
-            self._tally = Tally(self.shop.rules, boundary, ended, self.rows.keys() | flush.tickets.keys())
-        end = self.shop.monotonic() + _TALLYING_S
-        while not self._tally.is_done and self.shop.monotonic() < end:
-            self._tally.look(self.rows, partial(self._ticket, flush), flush.tickets, _AT_ONCE)
-        if self._tally.is_done:
-            flush.parts += self._tally.shares(lane)
-            self.position = replace(self.position, reported=boundary + 1)
-            self._tally = None
-
-    def waits_until(self) -> int | None:
-        """When a report goes out without the parts that it lacks (UTC ms of wall time); None in event time."""
-        return self._collector.waits_until() if self.shop.settings.clock == "wall" else None
+        parts = self._rounds.go_on(self.rows, partial(self._ticket, flush), flush.tickets)
+        if parts is not None:
+            flush.parts += shares(lane, parts)
+            self.position = replace(self.position, reported=at - self.shop.settings.settle + 1)
 
     def report(self, flush: Flush) -> None:
         """Send the shift reports whose parts are in, or waited for long enough."""
         now, patient = self.shop.now(), self.shop.settings.clock == "event"
         reports, rows = self._collector.ready(now, self.shop.layout.partitions, patient=patient)
+        flush.told += reports
         digest = self.shop.rules.digest
-        flush.reports += (encode_report(one, self.clock(), digest, self._tzdata) for one in reports)
+        flush.reports += (spoken(one, self.clock(), digest, self._tzdata) for one in reports)
         flush.notes += rows
 
     def _gather(self, flush: Flush, chunk: Chunk) -> None:
         """Parts of shift reports that fall to this lane."""
-        before = flush.reached.get(chunk.topic) or self.position.of(chunk.topic)
+        before, since = flush.reached.get(chunk.topic) or self.position.of(chunk.topic), self.position.announce_from
         for record in chunk.records:
             if record.offset > before.offset:
-                self._collector.take(record.key, record.value, self.shop.now())
+                if not self._collector.take(record.key, record.value, self.shop.now(), since):
+                    self.shop.watcher.counted("ignored")
                 before = Reached(record.offset, record.timestamp, before.high_water)
         flush.reached[chunk.topic] = before
         self.position = self.position.with_reached(flush.reached)

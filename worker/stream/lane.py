@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from aiokafka import TopicPartition
+from msgspec.structs import replace
 
 from worker.sla.policies import Rules
 from worker.stream import ledger, position, troubles
@@ -40,7 +41,8 @@ _INBOX = 1000
 _PATIENCE_S = 2.0
 _STARTING_S = 20.0
 _GATE_CLOSED_S = 30.0
-#: A transactional id is forgotten by the broker after a quiet week (its default): the position is said again long before.
+#: A transactional id is forgotten by the broker after a quiet week (its default), and retention may take what was read last:
+#: the position is said again long before.
 _QUIET_S = 3600.0
 
 
@@ -371,7 +373,7 @@ class Lane:
             if until is not None:
                 self._passed = until
                 self.desk.fire(flush, until)
-                self.desk.tally(flush, self.number, until)
+                self.desk.say_parts(flush, self.number, until)
         else:
             self.gate_closed_since = None
         if not is_stale:
@@ -404,6 +406,7 @@ class Lane:
 
     async def _commit(self, flush: Flush) -> None:
         started = self.shop.monotonic()
+        self._note_markers()
         rows = self.desk.changes(flush)
         topics = self.shop.settings.topics
         every = (
@@ -429,10 +432,23 @@ class Lane:
         self.shop.watcher.committed(
             flush.signals, flush.handoffs, late, flush.historic, self.shop.monotonic() - started
         )
+        for told in flush.told:
+            self.shop.watcher.reported(whole=not told.missing)
         if flush.tickets:
             self.shop.audience.changed(self.number, flush.tickets)
         for office, report, _ in flush.reports:
             self.shop.audience.report((office or b"").decode(), report or b"")
+
+    def _note_markers(self) -> None:
+        """What transactions leave behind the last record of a source is read, too: once retention has deleted all of it, it
+        would look like records that were deleted unread.
+        """
+        for topic, part in self.reads.items():
+            readings, at = self.shop.readings(part), self.desk.position.of(topic)
+            if readings is None or readings.position <= max(at.offset + 1, at.past):
+                continue
+            if is_past(readings.position, at.offset, readings):
+                self.desk.position = self.desk.position.with_reached({topic: replace(at, past=readings.position)})
 
     async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> int:
         assert self._outbox is not None  # _open_up() made it

@@ -58,7 +58,8 @@ async def load(
 ) -> Loaded:
     """The lane's state. Raises LedgerGap, SourceGap, RowFromFuture, PositionFromFuture, or what aiokafka raises.
 
-    `begin` commits the first position of a lane that has none and gives the changelog's end; `moved` hears of progress.
+    `begin` commits a position, where a lane has none yet or it says something new, and gives the changelog's end; `moved`
+    hears of progress.
     """
     settings = shop.settings
     assert settings.kafka is not None  # the command line sees to it
@@ -68,9 +69,9 @@ async def load(
             loaded = await _whole(shop, pages)
         else:
             loaded = _with_tail(shop, parked, pages)
+        written = None if loaded is None else loaded.position.reported
         if loaded is None:
-            first = await _first(shop, parts)
-            loaded = Loaded({}, Agenda(), [], first, await begin(first))
+            loaded = Loaded({}, Agenda(), [], await _first(shop, parts), 0)
         _complete(shop, number, loaded)
         if settings.announce_from is not None:
             loaded.position = replace(loaded.position, announce_from=settings.announce_from)
@@ -78,6 +79,9 @@ async def load(
             found = await reader.source(part, loaded.position.of(topic).offset)
             loaded.position = _checked(shop, part, found, loaded.position)
         loaded.position = await _of_reports(shop, number, reader, loaded.position)
+        if not loaded.end or loaded.position.reported != written:
+            # Else a lane without events would begin anew at each start, and miss the shifts that ended in between.
+            loaded.end = await begin(loaded.position)
     shop.watcher.opened(pages.seconds, len(loaded.rows))
     what = "read whole" if pages.whole else f"{pages.records} records of tail read"
     log.info("lane %d: %d tickets, %s in %.2f s", number, len(loaded.rows), what, pages.seconds)
@@ -146,7 +150,7 @@ async def _of_reports(shop: Shop, number: int, reader: ledger.Reader, at: Positi
 
 
 async def _first(shop: Shop, parts: dict[str, TopicPartition]) -> Position:
-    """The position of a lane's first start; kept from then on, else a lane without events would start anew each time."""
+    """The position of a lane's first start."""
     settings = shop.settings
     assert settings.kafka is not None  # the command line sees to it
     here = await ledger.was_here(settings.kafka, settings.app_id, list(parts.values()), shop.clients)
@@ -180,10 +184,11 @@ def gap(part: TopicPartition, found: ledger.Source, reached: Reached) -> str | N
         return (
             f"{where} holds another record at {reached.offset} than the one that this worker has read: it was recreated"
         )
-    if found.start > reached.offset + 1 and reached.offset >= 0:
+    read_to = max(reached.offset + 1, reached.past)
+    if found.start > read_to and reached.offset >= 0:
         return (
             f"{where} begins at {found.start}, but this worker has read it only up to {reached.offset}: "
-            f"{found.start - reached.offset - 1} records were deleted unread (retention)"
+            f"{found.start - read_to} records were deleted unread (retention)"
         )
     return None
 

@@ -28,11 +28,15 @@ class PositionDamaged(Exception):
 
 
 class Reached(msgspec.Struct, array_like=True, frozen=True):
-    """One source: the last offset applied, its record's timestamp, the greatest occurred_at read (all but offset: ms)."""
+    """One source: the last offset applied, its record's timestamp, the greatest occurred_at read (all but offsets: ms).
+
+    `past`: the offset before which there was nothing more, where only markers of transactions followed; -1: not noted.
+    """
 
     offset: int = -1
     timestamp: int = -1
     high_water: int = -(2**62)
+    past: int = -1
 
 
 class Position(msgspec.Struct, array_like=True, frozen=True):

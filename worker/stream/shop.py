@@ -15,6 +15,7 @@ from worker.rules.mapping import Mapping
 from worker.settings import Settings
 from worker.sla.events import HandoffSignal, Signal
 from worker.sla.policies import Rules
+from worker.sla.reports import Report
 from worker.sla.tickets import Outcome
 from worker.stream import wire
 from worker.stream.audience import Audience
@@ -104,6 +105,7 @@ class Flush:
         self.dead: list[Record] = []
         self.standing: list[Record] = []
         self.parts: list[Record] = []
+        self.told: list[Report] = []
         self.reports: list[Record] = []
         self.notes: list[Record] = []
         self.reached: dict[str, Reached] = {}

@@ -41,6 +41,9 @@ class Watcher(Protocol):
     ) -> None:
         """A transaction is on the topics; `lateness_ms`: due or boundary (and settle) to the broker's acknowledgement."""
 
+    def reported(self, *, whole: bool) -> None:
+        """A shift report was sent, with or without all of its parts."""
+
     def failed(self, kind: str) -> None:
         """A transaction's outcome is unknown; the lane opens again."""
 

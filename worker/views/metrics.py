@@ -126,6 +126,10 @@ class Metrics:
         for late in lateness_ms:
             self._histograms["sla_lateness_seconds"].observe(max(0, late) / 1000)
 
+    def reported(self, *, whole: bool) -> None:
+        """A shift report was sent, with or without all of its parts."""
+        self._counters["sla_shift_reports"].labels("all" if whole else "some").inc()
+
     def failed(self, kind: str) -> None:
         """A transaction's outcome is unknown; the lane opens again."""
         self._counters["sla_lane_failures"].labels(kind).inc()

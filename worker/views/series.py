@@ -88,6 +88,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "in_time": ("true", "false"),
     "within": tuple(SOON),
     "of": ("timer", "handoff"),
+    "parts": ("all", "some"),
     "failure": ("fenced", "failed", "shut", "away"),
     "outcome": ("taken", "refused"),
     "noted": COUNTS,
@@ -105,6 +106,7 @@ LABELS: dict[str, str] = {
     "in_time": "`true`: at or before its due",
     "of": "what was taken back",
     "verdict": "what became of a handoff",
+    "parts": "`some`: a partition's part did not come within a minute, the report names it",
     "ring": "an office or team of the rota",
     "state": "`overdue`: a breach of it stands and nobody has answered",
     "within": "from now",
@@ -131,6 +133,7 @@ SERIES: tuple[Series, ...] = (
     # What goes out
     Series("sla_signals", "counter", "Signals of timers sent.", "signals", {"kind": "kind", "metric": "metric", "severity": "severity"}),
     Series("sla_handoffs", "counter", "Signals of handoffs sent.", "signals", {"kind": "verdict", "outgoing": "ring", "incoming": "ring"}),
+    Series("sla_shift_reports", "counter", "Shift reports sent, later revisions included.", "reports", {"parts": "parts"}),
     Series("sla_retractions", "counter", "Signals that took an earlier one back.", "signals", {"of": "of"}),
     Series(
         "sla_lateness_seconds", "histogram",
