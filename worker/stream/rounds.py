@@ -22,6 +22,8 @@ _AHEAD_MS = 8 * DAY_MS
 #: How long a lane looks through its rows in one flush, and how many it looks at between two looks at the clock.
 _SLICE_S = 0.005
 _AT_ONCE = 25
+#: Adding up long lists takes as long as looking at the tickets of a slice.
+_TOGETHER = 32
 
 #: What is told of a shift: whose, and this lane's part.
 Parts = list[tuple[Closing, Part]]
@@ -33,7 +35,7 @@ class Round:
     def __init__(self, rules: Rules, at: int, ended: list[Closing], keys: Iterable[bytes]) -> None:
         self._rules, self._at, self._closings = rules, at, ended
         self._keys = list(keys)
-        self._parts = [Part()] * len(ended)
+        self._found: list[list[Part]] = [[] for _ in ended]
 
     @property
     def is_done(self) -> bool:
@@ -43,14 +45,14 @@ class Round:
     @property
     def parts(self) -> Parts:
         """What was found so far."""
-        return list(zip(self._closings, self._parts, strict=True))
+        return [(closing, total(found)) for closing, found in zip(self._closings, self._found, strict=True)]
 
     def look(
         self, rows: Mapping[bytes, bytes], decode: Callable[[bytes], Ticket | None], fresh: Container[bytes], many: int
     ) -> None:
         """Look at some more of them. `decode` gives the ticket of a key; rows of `fresh` ones are not written yet."""
         some, self._keys = self._keys[-many:], self._keys[:-many]
-        for place, closing in enumerate(self._closings):
+        for closing, found in zip(self._closings, self._found, strict=True):
             until = 2**62 if closing.next_shift is None else closing.next_shift.closes
             chosen = [
                 ticket
@@ -62,7 +64,9 @@ class Round:
                 and (ticket := decode(key)) is not None
             ]
             if chosen:
-                self._parts[place] = total([self._parts[place], part(chosen, closing, self._rules)])
+                found.append(part(chosen, closing, self._rules))
+            if len(found) == _TOGETHER:
+                found[:] = [total(found)]
 
 
 class Rounds:
