@@ -1,4 +1,4 @@
-"""The Faust app, wiring only: two topics, one agent, a table with its changelog, and the lanes under them.
+"""The Faust app, wiring only: the topics, one agent, a table with its changelog, and the lanes under them.
 
 `run` starts Faust's Worker itself: the web page first, then the topics are looked at until they are right, then the
 app. Faust gives group membership, partition ownership and the life cycle; timers, state and signals are the lanes'.

@@ -1,7 +1,8 @@
 """A lane: everything of one owned partition. Tickets, agenda, position, one transactional producer, one task.
 
-One flush, read aloud: what was delivered is applied, what the clock allows is fired, and all that came of it (signals,
-dead letters, changed rows, the position) is committed in one transaction; then the chunks are acknowledged. Until
+One flush, read aloud: what was delivered is applied, what the clock allows is fired, shift reports whose parts are in are
+sent, and all that came of it (signals, reports and their parts, dead letters, changed rows, the position) is committed in one
+transaction; then the chunks are acknowledged. Until
 then they stay in the inbox. Whatever goes wrong in between, the outcome is unknown: the lane fences itself, reads its
 ledger again, and goes on from the position that it finds there. Nothing is ever sent again blindly.
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.e2e.brokers import SecondKafka, TunedKafka
+from tests.e2e.campaign.cases import RACE_OF_REPLICAS_MS
 from tests.e2e.campaign.faults import FAKETIME, Fault
 from tests.e2e.campaign.link import Link, Trouble
-from tests.e2e.campaign.oracle import RACE_OF_REPLICAS_MS
 from tests.e2e.campaign.results import Trial
 from tests.e2e.campaign.stage import Outcome, Stage, perform
 from worker.local import Kafka, Valkey

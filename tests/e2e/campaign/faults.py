@@ -275,4 +275,5 @@ MUTANTS: dict[str, str] = {
     "signals_outside": "killed_after_begin",
     "fast_clock": "nothing",
     "parks_stale_rows": "workers_come_and_go",
+    "keeps_parts_to_itself": "nothing",
 }

@@ -291,11 +291,24 @@ def parks_stale_rows() -> None:
     lane.load = loads
 
 
+def keeps_parts_to_itself() -> None:
+    """Leaves one lane's parts of shift reports unsaid, and remembers them as said."""
+    say_parts = desk.Desk.say_parts
+
+    def says(self: Any, flush: Any, number: int, until: int) -> None:
+        before = len(flush.parts)
+        say_parts(self, flush, number, until)
+        if number == 1:
+            del flush.parts[before:]
+
+    desk.Desk.say_parts = says  # type: ignore[method-assign]
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     one.__name__: one
     for one in (
         acks_before_the_commit, random_ids, drops_one, forgets_the_position, no_gate, signals_outside, fast_clock,
-        parks_stale_rows,
+        parks_stale_rows, keeps_parts_to_itself,
     )
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ exactly these signals, byte for byte, and a tick at the end must give nothing mo
 which they occurred, as `replay` plays them, must end in the same standing breaches and handoff verdicts.
 
 Besides: no id twice, nothing before its due by the broker's clock, each retraction justified by a record that reached the
-broker after the due, bad records and dead letters one for one. Needs topics whose timestamps are the broker's
+broker after the due, bad records and dead letters one for one, shift reports (campaign/shifts.py). Needs topics whose timestamps are the broker's
 (LogAppendTime). Nothing here asks a broker or the time; `campaign/stage.py` does.
 """
 
@@ -16,68 +16,20 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import orjson
 
+from tests.e2e.campaign.cases import Arrived, Case, Finding, Kind, arrival, has_two_tellings, heard
+from tests.e2e.campaign.shifts import of_shifts
 from tests.oracles.stories import instant
 from worker import replay
 from worker.sla import tickets
 from worker.sla.calendars import tzdata_digest
-from worker.sla.events import Event, Tick
-from worker.sla.policies import Rules
-from worker.stream import wire
-from worker.stream.dead import DeadLetter
+from worker.sla.events import Tick
 from worker.stream.outbox import place
 from worker.stream.reader import Said
-
-Kind = Literal["lost", "twice", "early", "invented", "differs", "unjustified", "dead", "lag"]
-KINDS: tuple[Kind, ...] = ("lost", "twice", "early", "invented", "differs", "unjustified", "dead", "lag")
-
-#: The broker stamps a record a moment before anybody can read it; who asked for the end in between saw the end before it.
-RACE_MS = 250
-#: With replicas it is readable when all that are in sync have it: when one of them has just died, that takes seconds.
-RACE_OF_REPLICAS_MS = 12_000
-
-
-class Finding(msgspec.Struct, frozen=True, order=True):
-    """One violation: which promise, whose ticket (or which record), what exactly."""
-
-    kind: Kind
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.where}: {self.what}"
-
-
-class Change(msgspec.Struct, frozen=True):
-    """Other rules from some instant on, ticket by ticket: `rejudged` is what the tickets' rows say (ticket id -> UTC ms).
-
-    A ticket that is not there was judged by the new rules alone.
-    """
-
-    rules: Rules
-    rejudged: dict[str, int]
-
-
-class Case(msgspec.Struct):
-    """All that the broker stored. `sources`: topic -> its records; `signals` are timers' and handoffs', from both topics.
-
-    `until` (UTC ms): everything that was due before it should be there.
-    """
-
-    rules: Rules
-    door: wire.Door
-    sources: dict[str, list[Said]]
-    signals: list[Said]
-    handoffs: list[Said]
-    dead: list[Said]
-    until: int
-    change: Change | None = None
-    #: how long a record may be stamped by the broker and not readable yet (ms)
-    race: int = RACE_MS
 
 
 class Verdict(msgspec.Struct):
@@ -89,6 +41,7 @@ class Verdict(msgspec.Struct):
     handoffs: int
     retracted: int
     letters: int
+    reports: int = 0
 
     def count(self, *kinds: Kind) -> int:
         """How many findings of these kinds."""
@@ -98,15 +51,6 @@ class Verdict(msgspec.Struct):
     def is_hopeless(self) -> bool:
         """Is something wrong that waiting does not mend?"""
         return self.count("twice", "early", "invented", "differs", "unjustified") > 0
-
-
-class Arrived(msgspec.Struct, frozen=True):
-    """An event of a ticket, and when the broker had it (UTC ms)."""
-
-    at: int
-    source: int
-    offset: int
-    event: Event
 
 
 class Look(msgspec.Struct):
@@ -120,7 +64,7 @@ class Look(msgspec.Struct):
 def judge(case: Case) -> Verdict:
     """Every violation in this case."""
     findings: list[Finding] = []
-    arrived, expected_dead = _heard(case)
+    arrived, expected_dead = heard(case)
     findings += _letters(expected_dead, case.dead)
     bodies: dict[str, list[tuple[Said, dict[str, Any]]]] = defaultdict(list)
     for record in (*case.signals, *case.handoffs):
@@ -128,6 +72,7 @@ def judge(case: Case) -> Verdict:
         bodies[body.get("ticket_id", "?")].append((record, body))
     findings += _twice(bodies)
     findings += _early(bodies)
+    findings += of_shifts(case, arrived)
     findings += [
         Finding("invented", ticket, f"{body['kind']} {body['id']}: no event named this ticket")
         for ticket, said in bodies.items()
@@ -147,14 +92,15 @@ def judge(case: Case) -> Verdict:
         retracted += pairs
         findings += wrong
     events = sum(len(records) for records in case.sources.values())
-    return Verdict(sorted(set(findings)), events, len(case.signals), len(case.handoffs), retracted, len(expected_dead))
+    said = len(case.signals), len(case.handoffs)
+    return Verdict(sorted(set(findings)), events, *said, retracted, len(expected_dead), len(case.reports))
 
 
 def story(case: Case, ticket_id: str) -> str:
     """What is known of a ticket, record by record and signal by signal, for whoever looks into a finding."""
     lines = [
         f"{one.at} {one.source}:{one.offset} {'created' if one.event.created else 'updated'} {one.event}"
-        for one in _heard(case)[0].get(ticket_id, [])
+        for one in heard(case)[0].get(ticket_id, [])
     ]
     lines += [
         f"{record.timestamp} {instant(json.loads(record.value or b'')['detected_at'])} said {(record.value or b'').decode()}"
@@ -162,35 +108,6 @@ def story(case: Case, ticket_id: str) -> str:
         if record.key == ticket_id.encode()
     ]
     return "\n".join(sorted(lines)) + "\n"
-
-
-def _heard(case: Case) -> tuple[dict[str, list[Arrived]], dict[tuple[str, int, int], tuple[str, Said]]]:
-    """The events by ticket in the order in which the broker had them, and the bad records with their reasons."""
-    arrived: dict[str, list[Arrived]] = defaultdict(list)
-    dead: dict[tuple[str, int, int], tuple[str, Said]] = {}
-    for number, (topic, records) in enumerate(case.sources.items()):
-        for one in records:
-            heard = wire.decode(case.door, topic, one.key, one.value, one.headers, one.timestamp, -(2**62))
-            if isinstance(heard, Event):
-                arrived[heard.ticket_id].append(Arrived(one.timestamp, number, one.offset, heard))
-            elif isinstance(heard, DeadLetter):
-                dead[topic, one.partition, one.offset] = (heard.reason, one)
-    for records in arrived.values():
-        records.sort(key=_arrival)
-    return arrived, dead
-
-
-def _arrival(one: Arrived) -> tuple[int, int, int]:
-    return one.at, one.source, one.offset
-
-
-def has_two_tellings(records: Iterable[Arrived]) -> bool:
-    """Has a ticket two contents under one event id? Only the winner is kept, with the time at which it came; what was known
-    by the other one's words is forgotten. So after an outage its warnings may depend on which source was read first, and
-    nobody is asked about those (docs/guarantees.md says so).
-    """
-    digests: dict[str, bytes] = {}
-    return any(digests.setdefault(one.event.event_id, one.event.digest) != one.event.digest for one in records)
 
 
 def looks_of(said: Iterable[tuple[Said, dict[str, Any]]]) -> list[Look]:
@@ -272,7 +189,7 @@ class _Follow:
             for one in stream[since:until]
         ]
         ticket = self._ticket
-        for one in sorted(fresh, key=_arrival):
+        for one in sorted(fresh, key=arrival):
             ticket = tickets.apply(ticket, one.event, self._rules).ticket
         outcome = tickets.apply(ticket, Tick(at), self._rules)
         said = {
@@ -289,7 +206,7 @@ class _Follow:
         upto = [sum(one.at < self._switch for one in stream) for stream in self._streams]
         upto = [max(a, b) for a, b in zip(upto, self._read, strict=True)]
         fresh = [one for stream, a, b in zip(self._streams, self._read, upto, strict=True) for one in stream[a:b]]
-        for one in sorted(fresh, key=_arrival):
+        for one in sorted(fresh, key=arrival):
             self._ticket = tickets.apply(self._ticket, one.event, self._rules).ticket
         self._read, self._rules = upto, self._case.change.rules
         if self._ticket is not None:

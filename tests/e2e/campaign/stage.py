@@ -24,7 +24,8 @@ from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
 
 from tests.e2e.brokers import admin
-from tests.e2e.campaign.oracle import RACE_MS, Case, Change, Finding, Verdict, judge, misplaced, story
+from tests.e2e.campaign.cases import RACE_MS, Case, Change, Finding
+from tests.e2e.campaign.oracle import Verdict, judge, misplaced, story
 from tests.e2e.campaign.workload import Shape, Step, first_boundary, next_handover, plan, rules_files
 from tests.e2e.world import PARTITIONS, Bus, WorkerProcess, now_ms
 from worker.rules import rulebook
@@ -203,7 +204,10 @@ class Stage:
         if self.new_rules is not None:
             change = Change(self.new_rules, await self._rejudged(self.new_rules))
         door = wire.Door(bus.created, bus.updated, salt=b"")
-        return Case(self.rules, door, sources, signals, handoffs, await bus.dead_letters(), until, change, self.race)
+        reports = await bus.heard(bus.reports)
+        return Case(
+            self.rules, door, sources, signals, handoffs, await bus.dead_letters(), until, change, self.race, reports, self.start
+        )  # fmt: skip
 
     async def _rejudged(self, rules: Rules) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -245,7 +249,8 @@ class Stage:
         """The oracle's verdict as of a moment ago."""
         case = await self.stored(now_ms() - 1500)
         verdict = await asyncio.to_thread(judge, case)
-        verdict.findings += [*misplaced([*case.signals, *case.handoffs], PARTITIONS), *await self.lag()]
+        said = (*case.signals, *case.handoffs, *case.reports)
+        verdict.findings += [*misplaced(said, PARTITIONS), *await self.lag()]
         return verdict
 
     async def settled(self) -> Verdict:

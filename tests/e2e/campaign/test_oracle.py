@@ -11,18 +11,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.e2e.campaign.oracle import Case, judge, looks_of
+from tests.e2e.campaign.cases import Case
+from tests.e2e.campaign.oracle import judge, looks_of
 from tests.e2e.campaign.workload import Shape, first_boundary, plan, rules_files
 from tests.oracles.stories import instant
 from worker.rules import rulebook
 from worker.sla import tickets
 from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Event, Tick
+from worker.sla.reports import Report, closings, part
 from worker.stream import wire
 from worker.stream.dead import DeadLetter, encode_dead
 from worker.stream.outbox import place
 from worker.stream.reader import Said
-from worker.stream.speech import encode_handoff, encode_signal
+from worker.stream.speech import encode_handoff, encode_report, encode_signal
 
 START = instant("2026-05-13T11:59:30.000Z")
 PARTITIONS = 4
@@ -45,7 +47,7 @@ def a_case(folder: Path, seed: str, *, stalls: bool, first: str = "created") -> 
     dice, sources = random.Random(seed), stored(seed, Shape(tickets=60, late=0.4, bad=0.1))
     waiting = sorted(((r.timestamp, t, r) for t, rs in sources.items() for r in rs), key=lambda w: (w[0], w[2].offset))
     known: dict[str, tickets.Ticket] = {}
-    case = Case(rules, DOOR, sources, [], [], [], START + 60_000)
+    case = Case(rules, DOOR, sources, [], [], [], START + 60_000, since=START)
     at = START
     while at < START + 70_000:
         at += dice.randrange(2000, 6000) if stalls and dice.random() < 0.05 else 50
@@ -72,6 +74,13 @@ def a_case(folder: Path, seed: str, *, stalls: bool, first: str = "created") -> 
                 for signal in signals:
                     key, value, headers = encode(signal, at, rules.digest, tzdata_digest())  # type: ignore[arg-type]
                     topic.append(Said(place(key, PARTITIONS), len(topic), at + 3, key, value, tuple(headers)))
+    assert rules.rota is not None
+    for closing in closings(rules.rota, START, at):
+        at = closing.boundary.at + 40
+        key, value, headers = encode_report(
+            Report(closing, part(known.values(), closing, rules)), at, rules.digest, tzdata_digest()
+        )
+        case.reports.append(Said(place(key, PARTITIONS), len(case.reports), at + 3, key, value, tuple(headers)))
     return case
 
 
@@ -85,6 +94,7 @@ def test_a_right_worker_is_found_right_whenever_it_looked(tmp_path: Path, seed: 
     assert verdict.handoffs > 10
     assert verdict.letters > 0
     assert verdict.retracted > 0 or stalls
+    assert verdict.reports > 0
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +179,34 @@ def bury_what_was_good(case: Case) -> None:
     case.dead.append(msgspec.structs.replace(case.dead[0], headers=tuple(headers.items())))
 
 
+def lose_a_report(case: Case) -> None:
+    del case.reports[0]
+
+
+def tell_a_report_twice(case: Case) -> None:
+    case.reports.append(case.reports[0])
+
+
+def never_complete_a_report(case: Case) -> None:
+    case.reports[0] = _body(case.reports[0], missing_partitions=[2])
+
+
+def tell_a_report_early(case: Case) -> None:
+    boundary = instant(json.loads(case.reports[0].value or b"")["boundary"])
+    case.reports[0] = msgspec.structs.replace(case.reports[0], timestamp=boundary)
+
+
+def leave_a_lane_out_of_a_report(case: Case) -> None:
+    """As of a worker that takes a part for there that never came."""
+    for number, one in enumerate(case.reports):
+        body = json.loads(one.value or b"")
+        kept = [i for i in body["breaches"]["items"] if place(i["ticket_id"].encode(), PARTITIONS) != 1]
+        if len(kept) + 1 < len(body["breaches"]["items"]):
+            case.reports[number] = _body(one, breaches={"total": len(kept), "items": kept})
+            return
+    raise AssertionError("no such report in this case")
+
+
 def form(at: int) -> str:
     from worker.stream.instants import form as published
 
@@ -192,11 +230,17 @@ def form(at: int) -> str:
         (send_a_letter_twice, "dead"),
         (change_a_letter, "dead"),
         (bury_what_was_good, "dead"),
+        (lose_a_report, "lost"),
+        (tell_a_report_twice, "twice"),
+        (never_complete_a_report, "lost"),
+        (tell_a_report_early, "early"),
+        (leave_a_lane_out_of_a_report, "differs"),
     ],
 )
 def test_a_planted_fault_is_found(right: Case, plant: Callable[[Case], None], kind: str) -> None:
     case = copy.copy(right)
     case.signals, case.handoffs, case.dead = list(right.signals), list(right.handoffs), list(right.dead)
+    case.reports = list(right.reports)
     plant(case)
     found = {one.kind for one in judge(case).findings}
     assert kind in found
