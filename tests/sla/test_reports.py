@@ -15,7 +15,9 @@ from tests.oracles.stories import instant
 from worker import replay
 from worker.rules import rulebook
 from worker.sla import reports
+from worker.sla.events import Tick
 from worker.sla.policies import Rules
+from worker.sla.tickets import apply
 from worker.stream import wire
 
 SCHEMA = jsonschema_rs.validator_for(
@@ -201,3 +203,36 @@ def test_what_happens_after_the_boundary_changes_nothing(rules: Rules, world: li
 def nameless(line: reports.Line) -> reports.Line:
     """Which signal was sent for it depends on when it was computed; the rest does not."""
     return reports.Line(*(None if name == "id" else getattr(line, name) for name in line.__struct_fields__))
+
+
+def test_under_other_rules_what_was_finished_is_told_as_it_was_said(tmp_path: Path, rules: Rules) -> None:
+    """The promise of 4 h was kept after 40 min. Rules of 30 min come into force: nobody is told of a breach that never was."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        POLICY.replace("first_response: 4h", "first_response: 30m").replace('version: "1"', 'version: "2"')
+    )
+    stricter = rulebook.load([policy, rulebook.PRESETS / "regions.yaml"])
+    opened = {"type": "ticket-created", "severity": "L3", "region": "au", "opened_by": {"role": "customer"}}
+    run = replay.Play(rules)
+    for event in heard(
+        {**opened, "event_id": "a", "ticket_id": "A", "occurred_at": "2026-05-13T01:00:00Z"},
+        {"type": "ticket-updated", "event_id": "a2", "ticket_id": "A", "occurred_at": "2026-05-13T01:40:00Z",
+         "message": {"role": "agent", "public": True}},
+        {**opened, "event_id": "b", "ticket_id": "B", "occurred_at": "2026-05-12T23:30:00Z"},
+        {"type": "ticket-updated", "event_id": "b2", "ticket_id": "B", "occurred_at": "2026-05-13T04:00:00Z",
+         "message": {"role": "agent", "public": True}},
+    ):  # fmt: skip
+        list(run.event(event))
+    list(run.until(instant("2026-05-13T05:00:00Z")))
+    run.rules = stricter
+    tick = Tick(instant("2026-05-13T06:00:00Z"))
+    tickets = {name: apply(ticket, tick, stricter).ticket for name, ticket in run.tickets.items()}
+    assert stricter.rota is not None
+    at = instant("2026-05-13T07:00:00Z")
+    (sydney,) = reports.closings(stricter.rota, at, at + 1)
+    found = reports.part([one for one in tickets.values() if one is not None], sydney, stricter)
+    lists = dict(zip(reports.LISTS, found.lists, strict=True))
+    (broken,) = lists["breaches"].lines  # B's, by the rules that it was broken under
+    assert (broken.ticket_id, broken.due) == ("B", instant("2026-05-13T03:30:00Z"))
+    assert broken.id is not None
+    assert [line.ticket_id for line in lists["warnings"].lines] == ["B"]

@@ -20,7 +20,7 @@ from worker.sla.history import Book, seen_at
 from worker.sla.policies import Rules
 from worker.sla.rota import Boundary, Rota, Shift
 from worker.sla.tickets import Ticket, as_of
-from worker.sla.verdicts import warning
+from worker.sla.verdicts import is_closed_case, warning, was_warned
 
 #: Lines of a list; `total` counts all (SPEC 7).
 LISTED = 500
@@ -182,15 +182,19 @@ def _of_timers(ticket: Ticket, book: Book, closing: Closing, rota: Rota) -> Iter
         line: Callable[..., Line] = lambda when, due, severity, name=None, timer=timer: Line(  # noqa: E731
             when, ticket.ticket_id, timer.metric, timer.cycle, due, severity, id=name
         )
+        said = [b for b in ticket.said.breached if (b.metric, b.armed_by) == (timer.metric, timer.armed_by)]
+        is_over = is_closed_case(ticket.said, timer)  # other rules judged it: what was said then counts
         broken = timer.breach
-        if broken is not None and opens <= broken.due < at:
-            said = [
-                b.id
-                for b in ticket.said.breached
-                if (b.metric, b.armed_by, b.due) == (timer.metric, timer.armed_by, broken.due)
-            ]
-            yield "breaches", line(broken.due, broken.due, broken.terms.severity, said[-1] if said else None)
+        if is_over:
+            for old in said:
+                if old.standing and opens <= old.due < at:
+                    yield "breaches", line(old.due, old.due, timer.terms.severity, old.id)
+        elif broken is not None and opens <= broken.due < at:
+            ids = [b.id for b in said if b.due == broken.due]
+            yield "breaches", line(broken.due, broken.due, broken.terms.severity, ids[-1] if ids else None)
         for moment in timer.reached:
+            if is_over and moment.mark is not None and not was_warned(ticket.said.warned, timer, moment.mark):
+                continue
             if moment.mark is not None and opens <= moment.at < at:
                 told = warning(ticket.ticket_id, book, timer, moment, rota)
                 yield "warnings", line(moment.at, moment.due, moment.terms.severity, told.id)

@@ -89,20 +89,7 @@ class _Said(msgspec.Struct, array_like=True, gc=False):
 _decode_said = msgspec.msgpack.Decoder(_Said).decode
 
 
-class _Glance(msgspec.Struct, array_like=True, gc=False):
-    """The same, with facts apart from each other."""
-
-    rules_digest: str
-    facts: list[msgspec.Raw]
-    warned: tuple[Warned, ...]
-    breached: tuple[Breached, ...]
-    fold: msgspec.Raw = msgspec.Raw()
-    rejudged_at: int | None = None
-    finished: msgspec.Raw = msgspec.Raw()
-    handoffs: tuple[Told, ...] = ()
-
-
-_decode_glance = msgspec.msgpack.Decoder(_Glance).decode
+_decode_facts = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _decode_fact = msgspec.msgpack.Decoder(tuple[int, str, int, int, msgspec.Raw, msgspec.Raw]).decode
 
 
@@ -175,15 +162,16 @@ def may_tell(data: bytes, opens: int, closes: int, until: int) -> bool:
     if _HEADER.unpack_from(data)[1] < until:
         return True
     try:
-        seen = _decode_glance(data[_HEADER.size :])
-        newest = _decode_fact(seen.facts[-1])[2] if seen.facts else 0
+        said = _decode_said(data[_HEADER.size :])
+        facts = _decode_facts(said.facts)
+        newest = _decode_fact(facts[-1])[2] if facts else 0
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return True
     return (
         newest > closes
-        or any(one.due >= opens for one in seen.breached)
-        or any(one.at >= opens for one in seen.warned)
-        or any(one.boundary >= opens for one in seen.handoffs)
+        or any(one.due >= opens for one in said.breached)
+        or any(one.at >= opens for one in said.warned)
+        or any(one.boundary >= opens for one in said.handoffs)
     )
 
 
