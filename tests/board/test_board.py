@@ -288,3 +288,22 @@ def test_an_address_that_nobody_answers_is_away() -> None:
         await store.close()
 
     play(story)
+
+
+def test_a_redis_that_was_away_for_days_is_asked_again(rules: Rules, tmp_path: Path) -> None:
+    """A pause that doubles each time is no number after a thousand of them: after an hour the board had ended."""
+
+    async def story() -> None:
+        with Valkey(tmp_path / "redis", say=lambda _: None) as redis_server:
+            scene = Scene(str(redis_server.url), rules)
+            scene.desk.tell("T-1", 0, NOON, severity="L1")
+            redis_server.kill()
+            scene.board._failures = 100_000
+            async with running(scene):
+                scene.open(0, 1)
+                await scene.until(lambda _: bool(scene.telling.failures))
+                redis_server.start()
+                found = await scene.until(lambda f: f.source == "redis" and not f.lanes.filling)
+                assert scene.names(found) == ["T-1"]
+
+    play(story)

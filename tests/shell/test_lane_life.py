@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
 from msgspec.structs import replace
 
 from worker.settings import KafkaAccess, Settings
@@ -205,3 +206,20 @@ def test_markers_of_transactions_behind_the_last_record_are_read_too_and_retenti
     assert unpack(pack(lane.desk.position)).of(topic) == Reached(8, 1000, 900, past=10)
     assert gap(part, emptied, lane.desk.position.of(topic)) is None
     assert "1 records were deleted unread" in (gap(part, Source(11, 12, None), lane.desk.position.of(topic)) or "")
+
+
+def test_a_lane_whose_broker_was_away_for_days_still_tries_again() -> None:
+    """A pause that doubles each time is no number after a thousand of them: after twenty minutes every lane had ended."""
+
+    async def story() -> None:
+        watcher = Quiet()
+        lane = Lane(0, shop(watcher))
+        lane._failures = 100_000
+        backing_off = asyncio.ensure_future(lane._back_off(KafkaConnectionError("nobody there")))
+        await asyncio.sleep(0)
+        assert watcher.failures == ["away"]
+        assert not backing_off.done()
+        lane._over.set()
+        await backing_off
+
+    asyncio.run(story())

@@ -245,7 +245,8 @@ class Lane:
             await self._over.wait()
             return
         # Fenced: somebody else owns the partition, and a heartbeat will say so. Do not fence them back at once.
-        pause = {"fenced": 4.0, "shut": 5.0}.get(kind) or min(0.1 * 2**self._failures, 1.0 if kind == "away" else 5.0)
+        doubled = 0.1 * 2 ** min(self._failures, 10)  # a broker may be away for days
+        pause = {"fenced": 4.0, "shut": 5.0}.get(kind) or min(doubled, 1.0 if kind == "away" else 5.0)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._over.wait(), pause)
 

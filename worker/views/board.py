@@ -246,7 +246,7 @@ class Board:
                 self._told(None)
             except Away as away:
                 self._told(str(away))
-                rest = min(0.25 * 2**self._failures, 4.0)
+                rest = min(0.25 * 2 ** min(self._failures, 10), 4.0)  # it may be away for days
                 self._failures += 1
             except Exception:
                 log.exception("the board goes on")
