@@ -13,7 +13,7 @@ ARGS   ?=
 SEED   ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test campaign soak lint bench dashboards pictures lock clean
+.PHONY: help setup demo run watch test campaign soak lint bench dashboards pictures lock clean
 
 help: ## show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -51,6 +51,9 @@ demo: $(RUNS) ## a real helpdesk's log through a real Kafka: verdicts in half a 
 
 run: $(RUNS) ## the worker; without KAFKA_URL it starts a broker of its own on loopback
 	@$(BIN)/sla-worker run $(ARGS)
+
+watch: $(VENV)/.stamp-venv ## Prometheus, Alertmanager and a receiver beside `make run`; needs those two programs
+	@$(BIN)/python prometheus/watch.py $(ARGS)
 
 lint: $(TOOLS) $(LINTERS) ## style, types, walls, schemas, documents, container files
 	@.ci/lint

@@ -55,6 +55,21 @@ def settings_of(environ: Mapping[str, str]) -> Settings:
         raise Misuse(f"the environment has faults\n{error}") from None
 
 
+def running_settings_of(environ: Mapping[str, str]) -> Settings:
+    """The same for commands about running workers: without KAFKA_URL those on the embedded servers, where they run."""
+    settings = settings_of(environ)
+    if settings.kafka is not None:
+        return settings
+    from worker.local import at_hand
+
+    found = at_hand(settings.data_dir)
+    if "KAFKA_URL" not in found:
+        return settings
+    if settings.redis_url is not None:
+        found.pop("REDIS_URL", None)
+    return settings_of({**found, "SLA_CREATE_TOPICS": "true", **{n: v for n, v in environ.items() if v != ""}})
+
+
 def rules_of(paths: Sequence[Path], salt: bytes = b"", zones: Zones | None = None, rota: Sequence[Path] = ()) -> Rules:
     """The rules of files and folders, the shipped presets where none are named; raises Refused with all faults.
 

@@ -1,4 +1,7 @@
-"""Commands about running workers, through their broker or Redis: handoffs, reports, board, dead, forget, doctor."""
+"""Commands about running workers, through their broker or Redis: send, handoffs, reports, board, dead, forget, doctor.
+
+Without KAFKA_URL they find the servers that `sla-worker run` started in the same data folder.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from worker.calling import DONE, WRONG, Misuse, Refused, instant, rules_of, say, settings_of
+from worker.calling import DONE, WRONG, Misuse, Refused, instant, rules_of, running_settings_of, say
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -18,6 +21,10 @@ T = TypeVar("T")
 
 def add(commands: Any) -> None:
     """Their arguments, on the command line's list of commands."""
+    send = commands.add_parser("send", help="events to the topics, as a helpdesk would; to try it, and for tests")
+    send.add_argument("files", nargs="+", metavar="FILE", help="JSON lines, each with its type; - reads stdin")
+    send.set_defaults(command=_send)
+
     handoffs = commands.add_parser("handoffs", help="open handoffs: who acknowledges what by when; ack: take one up")
     handoffs.add_argument("--json", action="store_true", help="as JSON lines")
     handoffs.add_argument("--at", type=instant, metavar="T", help="as of then; default: now")
@@ -83,6 +90,28 @@ def _dead_arguments(commands: Any) -> None:
     back.set_defaults(command=_dead_redrive)
 
 
+def _send(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from worker import send_command
+    from worker.stream import feeder
+
+    settings = _broker(environ)
+    lines: list[tuple[str, bytes]] = []
+    for name in arguments.files:
+        try:
+            with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+                lines += [(f"{'stdin' if name == '-' else name}:{number}", line) for number, line in enumerate(file, 1)]
+        except OSError as error:
+            raise Misuse(f"{name} cannot be read ({error.strerror}); name a file with an event a line") from None
+    events, faults = send_command.read(lines)
+    if faults:
+        raise Refused("\n".join([*faults, "nothing was sent"]))
+    _asked(settings, feeder.send(settings, events))
+    topics = settings.topics
+    created = sum(kind == "created" for kind, _, _ in events)
+    say(f"sent {created} to {topics.created} and {len(events) - created} to {topics.updated} on {_url(settings)}")
+    return DONE
+
+
 def _handoffs(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from time import time_ns
 
@@ -143,9 +172,12 @@ def _board(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker import board_command
     from worker.views.looking import MOST, Query
 
-    settings = settings_of(environ)
+    settings = running_settings_of(environ)
     if settings.redis_url is None:
-        raise Misuse("REDIS_URL: name the Redis of the running workers; without one each shows its own on its web page")
+        raise Misuse(
+            "REDIS_URL: name the Redis of the running workers; without one each shows its own on its web page. No worker "
+            f"runs its own in {settings.data_dir} (SLA_DATA_DIR)"
+        )
     if not 1 <= arguments.limit <= MOST:
         raise Misuse(f"--limit: from 1 to {MOST}")
     if arguments.watch is not None and arguments.watch < 0.2:
@@ -181,7 +213,7 @@ def _forget(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _doctor(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker import doctor_command
 
-    found = doctor_command.examine(settings_of(environ))
+    found = doctor_command.examine(running_settings_of(environ))
     if arguments.json:
         for line in doctor_command.as_json(found):
             print(line)
@@ -257,10 +289,17 @@ def _live(environ: Mapping[str, str]) -> tuple[Settings, Rules]:
 
 def _broker(environ: Mapping[str, str]) -> Settings:
     """The settings; its broker must be named."""
-    settings = settings_of(environ)
+    settings = running_settings_of(environ)
     if settings.kafka is None:
-        raise Misuse("KAFKA_URL: name the broker of the running worker")
+        raise Misuse(
+            f"KAFKA_URL: name the broker of the running worker; none runs its own in {settings.data_dir} (SLA_DATA_DIR)"
+        )
     return settings
+
+
+def _url(settings: Settings) -> str:
+    assert settings.kafka is not None  # _broker saw to it
+    return settings.kafka.url
 
 
 def _asked(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
@@ -274,5 +313,4 @@ def _asked(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
     except Unable as error:
         raise Refused(str(error)) from None
     except Exception as error:  # noqa: BLE001 - whatever the broker said
-        assert settings.kafka is not None  # _live saw to it
-        raise Refused(f"{settings.kafka.url}: {type(error).__name__}: {error}") from None
+        raise Refused(f"{_url(settings)}: {type(error).__name__}: {error}") from None

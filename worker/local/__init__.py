@@ -12,7 +12,7 @@ broker for one machine, not for production: there KAFKA_URL and REDIS_URL name t
 
 from worker.local.errors import LocalError
 from worker.local.kafka import Kafka
-from worker.local.stack import Stack
+from worker.local.stack import Stack, at_hand
 from worker.local.valkey import Valkey
 
-__all__ = ["Kafka", "LocalError", "Stack", "Valkey"]
+__all__ = ["Kafka", "LocalError", "Stack", "Valkey", "at_hand"]

@@ -66,6 +66,16 @@ class Folder:
             remembered.write_text(" ".join(map(str, ports)) + "\n", encoding="ascii")
         return ports
 
+    def running(self) -> int | None:
+        """The first port of the server that a process runs in it, maybe another one; None where none does.
+
+        A killed one may have left its name behind: ask the port, too.
+        """
+        try:
+            return int((self.path / "ports").read_text(encoding="ascii").split()[0]) if self._owner.exists() else None
+        except (OSError, ValueError, IndexError):
+            return None
+
     def forget_ports(self) -> None:
         """Ask for others next time."""
         (self.path / "ports").unlink(missing_ok=True)

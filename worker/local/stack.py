@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from worker.local import valkey
+from worker.local import probing, valkey
+from worker.local.folders import LOOPBACK, Folder
 from worker.local.jars import Say
 from worker.local.kafka import Kafka
 from worker.local.valkey import Valkey
@@ -56,3 +57,15 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._exits.close()
+
+
+def at_hand(data_dir: Path) -> dict[str, str]:
+    """KAFKA_URL and REDIS_URL of the servers that another process keeps in this folder and that answer; else without them."""
+    found: dict[str, str] = {}
+    port = Folder(data_dir / "kafka").running()
+    if port is not None and probing.kafka_answers(port):
+        found["KAFKA_URL"] = f"{LOOPBACK}:{port}"
+    port = Folder(data_dir / "valkey").running()
+    if port is not None and probing.valkey_answers(port):
+        found["REDIS_URL"] = f"redis://{LOOPBACK}:{port}/0"
+    return found

@@ -45,7 +45,7 @@ from worker.views.board import Board
 from worker.views.metrics import Metrics
 from worker.views.pages import Pages
 from worker.views.store import About, Frame, Store
-from worker.views.web import Web, is_loopback
+from worker.views.web import CannotListen, Web, is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,11 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
         token=settings.http_token,
         degraded=lambda: [] if pages.board is None else pages.board.degraded(),
     )
-    layout = loop.run_until_complete(_prepare(settings, status, web, raw.topics.sources if raw.rekey else ()))
+    try:
+        layout = loop.run_until_complete(_prepare(settings, status, web, raw.topics.sources if raw.rekey else ()))
+    except CannotListen as why:
+        log.critical("the worker ends: %s", why)
+        return 1
     if layout is None:
         return 0
     assert settings.kafka is not None  # the command line sees to it

@@ -6,7 +6,7 @@ topics how far time has come (SPEC 6, Clock).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -16,7 +16,9 @@ from aiokafka import AIOKafkaProducer
 from worker.settings import Settings
 from worker.stream.clients import arguments
 from worker.stream.instants import form
+from worker.stream.letters import Unable
 from worker.stream.outbox import place
+from worker.stream.topics import partitions_of
 from worker.stream.wire import forget_header, watermark_header, watermark_key
 
 
@@ -60,6 +62,23 @@ async def feeding(settings: Settings) -> AsyncIterator[Feed]:
         yield Feed(producer, settings, partitions)
     finally:
         await producer.stop()
+
+
+class NoTopic(Unable):
+    """The message names the topic and the way out."""
+
+
+async def send(settings: Settings, events: Sequence[tuple[Literal["created", "updated"], bytes, bytes]]) -> None:
+    """Events (kind, key, value) in their order, acknowledged by the broker; raises what aiokafka raises, and NoTopic."""
+    assert settings.kafka is not None  # whoever sends has a broker
+    for topic in settings.topics.sources:
+        if await partitions_of(settings.kafka, topic) is None:
+            raise NoTopic(f"topic {topic} does not exist on {settings.kafka.url}; start the worker, or name the topic "
+                          "(SLA_TOPIC_CREATED, SLA_TOPIC_UPDATED)")  # fmt: skip
+    async with feeding(settings) as feed:
+        for kind, key, value in events:
+            await feed.send(kind, key, value)
+        await feed.flush()
 
 
 async def update(settings: Settings, key: bytes, value: bytes, partition: int | None) -> None:

@@ -32,6 +32,9 @@ CHANGELOG_CONFIG = {
 #: Parts of shift reports are read within seconds; a lane that was away for longer than this misses them.
 _PARTS_CONFIG = {"retention.ms": str(7 * 24 * 3_600_000), "max.message.bytes": str(2 << 20)}
 
+#: How often topics that were just made are looked for, a tenth of a second apart, before one counts as missing.
+_LOOKS = 30
+
 
 class WouldForget(Exception):
     """A topic that must keep the newest row of each key drops rows instead; the message says the way out."""
@@ -137,11 +140,11 @@ async def _look(settings: Settings, raw: tuple[str, ...] = ()) -> tuple[Layout |
             counts = await _counts(admin, settings, raw)
         if settings.create_topics:
             if await _create(admin, settings, counts, raw):
-                counts = await _counts(admin, settings, raw)
+                counts = await _counts_when_seen(admin, settings, raw)
         elif all(t in counts for t in settings.topics.sources) and await _make_own(
             admin, user, settings, counts, counts[settings.topics.created]
         ):
-            counts = await _counts(admin, settings, raw)
+            counts = await _counts_when_seen(admin, settings, raw)
         faults = _faults(settings, counts, raw) + await _changelog_faults(admin, settings, counts)
         if faults:
             return None, faults
@@ -160,12 +163,25 @@ def _outputs(settings: Settings) -> tuple[str, ...]:
     return (topics.signals, topics.handoffs, topics.reports, topics.dead, *((topics.timers,) if topics.timers else ()))
 
 
+def _needed(settings: Settings, raw: tuple[str, ...]) -> tuple[str, ...]:
+    return (*raw, *settings.topics.sources, *_outputs(settings), settings.table_topic, settings.parts_topic)
+
+
 async def _counts(admin: AIOKafkaAdminClient, settings: Settings, raw: tuple[str, ...] = ()) -> dict[str, int]:
     names = set(await admin.list_topics())
-    own = (settings.table_topic, settings.parts_topic)
-    wanted = [t for t in (*raw, *settings.topics.sources, *_outputs(settings), *own) if t in names]
+    wanted = [t for t in _needed(settings, raw) if t in names]
     found = await admin.describe_topics(wanted) if wanted else []
     return {topic["topic"]: len(topic["partitions"]) for topic in found}
+
+
+async def _counts_when_seen(admin: AIOKafkaAdminClient, settings: Settings, raw: tuple[str, ...]) -> dict[str, int]:
+    """After topics were made: a broker shows them a moment after it said so, and until then they are no fault."""
+    for _ in range(_LOOKS):
+        counts = await _counts(admin, settings, raw)
+        if all(name in counts for name in _needed(settings, raw)):
+            break
+        await asyncio.sleep(0.1)
+    return counts
 
 
 def _faults(
@@ -173,7 +189,7 @@ def _faults(
 ) -> list[str]:
     faults = [
         f"topic {name} does not exist; create it, or set SLA_CREATE_TOPICS=true"
-        for name in (*raw, *settings.topics.sources, *_outputs(settings), settings.table_topic, settings.parts_topic)
+        for name in _needed(settings, raw)
         if name not in counts and name not in hidden
     ]
     created, updated = counts.get(settings.topics.created), counts.get(settings.topics.updated)

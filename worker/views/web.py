@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import os
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -29,6 +30,10 @@ _OPEN = ("/", "/board", "/livez", "/readyz")
 _LINE = 4096
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class CannotListen(Exception):
+    """The address is taken, or not this machine's; the message names the setting and the way out."""
 
 
 class Web:
@@ -54,7 +59,7 @@ class Web:
         self.port = 0
 
     async def start(self, host: str, port: int) -> int:
-        """Listens; gives the port (0 asks for any free one)."""
+        """Listens; gives the port (0 asks for any free one). Raises CannotListen."""
         app = web.Application(middlewares=[self._guard])
         app.on_response_prepare.append(_secured)
         app.router.add_get("/metrics", self._metrics, allow_head=False)
@@ -68,7 +73,15 @@ class Web:
             app, access_log=None, handle_signals=False, shutdown_timeout=1, max_line_size=_LINE, max_field_size=_LINE
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self.stop()
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise CannotListen(
+                f"SLA_HTTP_BIND: {host}:{port} cannot be listened on ({why}); name another host:port, or port 0 for any "
+                "that is free"
+            ) from None
         self.port = int(self._runner.addresses[0][1])
         return self.port
 
