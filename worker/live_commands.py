@@ -105,6 +105,8 @@ def _send(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     events, faults = send_command.read(lines)
     if faults:
         raise Refused("\n".join([*faults, "nothing was sent"]))
+    if not events:
+        raise Refused(f"{' '.join(arguments.files)}: no event in there; nothing was sent")
     _asked(settings, feeder.send(settings, events))
     topics = settings.topics
     created = sum(kind == "created" for kind, _, _ in events)
@@ -180,8 +182,8 @@ def _board(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         )
     if not 1 <= arguments.limit <= MOST:
         raise Misuse(f"--limit: from 1 to {MOST}")
-    if arguments.watch is not None and arguments.watch < 0.2:
-        raise Misuse("--watch: every 0.2 seconds at most")
+    if arguments.watch is not None and not 0.2 <= arguments.watch <= 3600:
+        raise Misuse("--watch: from 0.2 to 3600 seconds")
     query = Query(tuple(arguments.office), tuple(arguments.severity), tuple(arguments.plan), arguments.limit)
 
     def write(text: str) -> None:

@@ -18,7 +18,7 @@ from worker.sla.policies import Rules
 from worker.views import pages as pages_module
 from worker.views.pages import Pages
 from worker.views.store import About
-from worker.views.web import Web
+from worker.views.web import CannotListen, Web
 
 SAFE = {
     "X-Content-Type-Options": "nosniff",
@@ -249,3 +249,51 @@ def test_ready_and_degraded(rules: Rules) -> None:
             assert "secret" not in text
 
     play(story)
+
+
+UNREADABLE = {
+    "no HTTP": b"\x16\x03\x01 TLS, it seems\r\n\r\n",
+    "a line too long": b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a header too long": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
+    "a length below nothing": b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+    "a method that is none": b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("sent", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_what_is_no_request_is_answered_in_few_words_with_the_headers_and_logged_without_a_traceback(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    async def story() -> bytes:
+        async with served(None) as (_, web):
+            reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+            writer.write(sent)
+            await writer.drain()
+            answer = await asyncio.wait_for(reader.read(), 20)
+            writer.close()
+            return answer
+
+    head, _, body = asyncio.run(story()).partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0].split()[1] == "400"
+    assert body == b"400: no request that can be read\n"
+    assert {f"{name}: {value}" for name, value in SAFE.items()} <= set(lines)
+    assert not any(line.startswith("Server:") for line in lines)
+    assert "sent what is no request" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_an_address_that_is_taken_is_named_with_the_setting_and_the_way_out() -> None:
+    async def story() -> None:
+        async with served(None) as (_, web):
+            second = Web(lambda: b"", list, list)
+            with pytest.raises(CannotListen, match=rf"SLA_HTTP_BIND: 127.0.0.1:{web.port} .*in use.*port 0") as caught:
+                await second.start("127.0.0.1", web.port)
+            assert caught.value.__cause__ is None
+        third = Web(lambda: b"", list, list)
+        with pytest.raises(CannotListen, match=r"SLA_HTTP_BIND: 192\.0\.2\.1:0 "):
+            await third.start("192.0.2.1", 0)  # an address for documents: no machine's
+
+    asyncio.run(story())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.local import Kafka, LocalError, Stack, Valkey, jars, probing
+from worker.local import Kafka, LocalError, Stack, Valkey, at_hand, jars, probing
 from worker.local.valkey import binary
 
 pytestmark = pytest.mark.skipif(binary() is None, reason="needs the embedded Redis, which this platform doesn't have")
@@ -258,3 +258,12 @@ def test_every_pinned_jar_has_a_checksum_and_the_broker_and_its_client_are_of_on
     assert all(len(jar.sha256) == 64 and jar.size > 0 for jar in pinned)
     versions = {jar.coordinate.rpartition(":")[2] for jar in pinned if jar.coordinate.startswith("org.apache.kafka:")}
     assert versions == {jars.KAFKA_VERSION}
+
+
+def test_a_command_beside_it_finds_the_server_that_runs_and_none_that_has_ended(tmp_path):
+    assert at_hand(tmp_path / "never") == {}
+    with Valkey(tmp_path / "valkey", say=print) as server:
+        assert at_hand(tmp_path) == {"REDIS_URL": server.url}
+        server.kill()
+        assert at_hand(tmp_path) == {}  # its name is still there, it does not answer
+    assert at_hand(tmp_path) == {}

@@ -173,7 +173,10 @@ async def _state(
                 continue
             begun += 1
             tickets += len(pages.rows)
-            digests.add(pages.position.rules)
+            if (
+                pages.rows
+            ):  # a lane without tickets writes when one comes: until then it names the rules of its last one
+                digests.add(pages.position.rules)
             if pages.position.tickets > len(pages.rows):
                 missing = pages.position.tickets - len(pages.rows)
                 found.append(

@@ -10,12 +10,17 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import logging
 import os
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from worker.views.pages import Pages
+
+log = logging.getLogger(__name__)
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -56,6 +61,7 @@ class Web:
         self._pages, self._token = pages, token.encode()
         self._names: frozenset[str] | None = None
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
         self.port = 0
 
     async def start(self, host: str, port: int) -> int:
@@ -69,12 +75,17 @@ class Web:
             self._pages.add_to(app)
         if is_loopback(host) and not self._token:
             self._names = frozenset({host, "localhost", "127.0.0.1", "[::1]"})
-        self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, shutdown_timeout=1, max_line_size=_LINE, max_field_size=_LINE
-        )
+        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
         await self._runner.setup()
+        server, loop = self._runner.server, asyncio.get_running_loop()
+        assert server is not None  # set up above
+
+        def connection() -> _Connection:
+            silent: Any = None  # no log of who asked for what
+            return _Connection(server, loop=loop, access_log=silent, max_line_size=_LINE, max_field_size=_LINE)
+
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            self._listener = await loop.create_server(connection, host, port)
         except OSError as error:
             await self.stop()
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
@@ -82,11 +93,13 @@ class Web:
                 f"SLA_HTTP_BIND: {host}:{port} cannot be listened on ({why}); name another host:port, or port 0 for any "
                 "that is free"
             ) from None
-        self.port = int(self._runner.addresses[0][1])
+        self.port = int(self._listener.sockets[0].getsockname()[1])
         return self.port
 
     async def stop(self) -> None:
         """Stops listening."""
+        if self._listener is not None:
+            self._listener.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -131,7 +144,30 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-async def _secured(_: web.Request, response: web.StreamResponse) -> None:
+class _Connection(web.RequestHandler):
+    """Answers what is no request of HTTP as it answers everything else: in few words, with the headers, without a traceback."""
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The place for it in aiohttp; what is not the client's fault stays with aiohttp, which logs it whole."""
+        if not isinstance(exc, HttpProcessingError) or request.writer.output_size > 0:
+            return super().handle_error(request, status, exc, message)
+        log.info("%s sent what is no request: %s", request.remote, type(exc).__name__)
+        response = _Plain(text=f"{status}: no request that can be read\n", status=status)
+        response.force_close()
+        return response
+
+
+class _Plain(web.Response):
+    """An answer outside of the application, whose signal would have secured it."""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        await _secured(None, self)
+
+
+async def _secured(_: web.Request | None, response: web.StreamResponse) -> None:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.popall("Server", None)
