@@ -61,6 +61,7 @@ def written(data: Path, worker: str, alertmanager: str, receiver: str) -> tuple[
     one = (ROOT / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
     one = one.replace('"worker:8080"', f'"{worker}"').replace('"alertmanager:9093"', f'"{alertmanager}"')
     one = one.replace("rules/*.yaml", f"{ROOT}/prometheus/rules/*.yaml")
+    one = one.replace("https://sla-worker.invalid/docs/runbooks", (ROOT / "docs" / "runbooks").as_uri())
     two = (ROOT / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8")
     two = re.sub("http://receiver:8099", f"http://{receiver}", two)
     files = data / "prometheus.yml", data / "alertmanager.yml"
