@@ -7,6 +7,7 @@ something wrong. 2: wrong use. What a command needs is imported inside it, so th
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -126,6 +127,7 @@ def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return rules_of(settings.policy, settings.salt, rota=settings.rota)
 
     rules = read()
+    _may_write(settings.data_dir)
     from worker.stream import app
 
     logging.basicConfig(
@@ -147,10 +149,22 @@ def _run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
         raise Refused(str(error)) from None
 
 
+def _may_write(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise Misuse(
+            f"SLA_DATA_DIR: {folder} cannot be used ({error.strerror}); name a folder that you may write to"
+        ) from None
+
+
 def _demo(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker import demo
 
     settings = settings_of(environ)
+    _may_write(settings.data_dir)
     return demo.run(settings.data_dir / "demo", dict(environ), say=say, as_json=arguments.json, keep=arguments.keep)
 
 

@@ -7,10 +7,12 @@ NAME_FILE. All faults are raised at once, each naming the variable and the way o
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,6 +21,9 @@ from worker.sla.pages import WARNED
 from worker.sla.policies import SEVERITIES
 
 _SECRETS = frozenset({"SLA_KAFKA_PASSWORD", "SLA_SALT", "REDIS_URL", "SLA_HTTP_TOKEN", "ALERTMANAGER_URLS"})
+#: What Kafka lets a topic be called; an id is the beginning of several names, so it may not take all 249 characters.
+_NAME = re.compile(r"[a-zA-Z0-9._-]+")
+_LONGEST_ID = 100
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
@@ -181,21 +186,22 @@ class _Reader:
             **{
                 name: value
                 for name in ("created", "updated", "signals", "handoffs", "reports", "dead", "timers")
-                if (value := self._text(f"SLA_TOPIC_{name.upper()}"))
+                if (value := self._name(f"SLA_TOPIC_{name.upper()}", 249))
             }
         )
+        self._topics_differ(topics)
         url = self._text("KAFKA_URL")
         settings = Settings(
             kafka=None if url is None else self._kafka(url),
             redis_url=self._redis(),
             alertmanager_urls=self._alertmanagers(),
             page_warnings=self._severities("SLA_PAGE_WARNINGS", WARNED),
-            board_url=self._text("SLA_BOARD_URL"),
+            board_url=self._board(),
             runbook_url=self._text("SLA_RUNBOOK_URL") or "docs/paging.md",
             policy=self._paths("SLA_POLICY"),
             rota=self._paths("SLA_ROTA"),
             mapping=None if (mapping := self._text("SLA_MAPPING")) is None else Path(mapping),
-            app_id=self._text("SLA_APP_ID") or "sla-worker",
+            app_id=self._name("SLA_APP_ID", _LONGEST_ID) or "sla-worker",
             partitions=self._number("SLA_PARTITIONS", 16, 1, 10_000),
             http_host=host,
             http_port=port,
@@ -242,6 +248,27 @@ class _Reader:
             self.faults.append(f"{name}_FILE: {file} can't be read ({type(error).__name__}); name a readable file")
             return None
 
+    def _name(self, name: str, most: int) -> str | None:
+        """A topic's name, or the beginning of some."""
+        text = self._text(name)
+        if text is not None and (len(text) > most or text in {".", ".."} or not _NAME.fullmatch(text)):
+            self.faults.append(
+                f"{name}: {text[:80]!r} cannot be (part of) a topic's name; write 1 to {most} of a-z, A-Z, 0-9, '.', '_' and '-'"
+            )
+            return None
+        return text
+
+    def _topics_differ(self, topics: Topics) -> None:
+        """What it says must not come back as an event; a compacted topic must not forget what others wrote there."""
+        for name in ("signals", "handoffs", "reports", "dead", "timers"):
+            topic = getattr(topics, name)
+            if topic in topics.sources:
+                self.faults.append(f"SLA_TOPIC_{name.upper()}: {topic} is what the worker reads; name another topic")
+        if topics.timers in {topics.signals, topics.handoffs, topics.reports, topics.dead}:
+            self.faults.append(
+                f"SLA_TOPIC_TIMERS: {topics.timers} has another use, and this one is compacted; name one of its own"
+            )
+
     def _paths(self, name: str) -> tuple[Path, ...]:
         paths = tuple(Path(part) for part in (self._text(name) or "").split(":") if part)
         self.faults += [
@@ -252,7 +279,7 @@ class _Reader:
     def _kafka(self, url: str) -> KafkaAccess:
         for part in url.split(","):
             host, colon, port = part.strip().rpartition(":")
-            if not (host and colon and port.isdecimal()):
+            if not (host and colon and port.isdecimal() and len(port) <= 5 and 0 < int(port) <= 65535):
                 self.faults.append(f"KAFKA_URL: {part!r} is not host:port; write host:port,host:port")
         protocol = self._choice("SLA_KAFKA_PROTOCOL", "PLAINTEXT", ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"))
         username, password = self._text("SLA_KAFKA_USERNAME") or "", self._text("SLA_KAFKA_PASSWORD") or ""
@@ -273,7 +300,7 @@ class _Reader:
     def _alertmanagers(self) -> tuple[str, ...]:
         urls = tuple(part.strip() for part in (self._text("ALERTMANAGER_URLS") or "").split(",") if part.strip())
         for url in urls:
-            if not url.startswith(("http://", "https://")):
+            if not url.startswith(("http://", "https://")) or not _has_host(url):
                 self.faults.append(f"ALERTMANAGER_URLS: {_without_password(url)!r} is no URL; write http://host:9093")
         return urls
 
@@ -290,9 +317,19 @@ class _Reader:
 
     def _redis(self) -> str | None:
         url = self._text("REDIS_URL")
-        if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+        if url is not None and not (
+            url.startswith("unix://") or (url.startswith(("redis://", "rediss://")) and _has_host(url))
+        ):
             self.faults.append(
                 "REDIS_URL: it is no address of a Redis; write redis://host:6379/0, or rediss:// for TLS"
+            )
+        return url
+
+    def _board(self) -> str | None:
+        url = self._text("SLA_BOARD_URL")
+        if url is not None and not (url.startswith(("http://", "https://")) and _has_host(url)):
+            self.faults.append(
+                f"SLA_BOARD_URL: {_without_password(url)!r} is no address; write https://host or http://host:8088"
             )
         return url
 
@@ -353,6 +390,15 @@ def _is_there(path: Path) -> bool:
     try:
         return path.exists()
     except OSError:
+        return False
+
+
+def _has_host(url: str) -> bool:
+    """An address that programs can take apart: a host, and a port that is one where there is any."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
         return False
 
 

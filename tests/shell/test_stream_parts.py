@@ -21,6 +21,7 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
+from worker.cli import main
 from worker.settings import Settings, SettingsError
 from worker.stream import position
 from worker.stream.agenda import Agenda
@@ -84,6 +85,47 @@ def test_a_position_comes_back_and_one_from_the_future_is_refused() -> None:
 def test_keys_are_placed_as_kafkas_own_clients_place_them(key: bytes, count: int) -> None:
     every = list(range(count))
     assert place(key, count) == DefaultPartitioner()(key, every, every)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("SLA_APP_ID", "a b/c", "write 1 to 100 of"),
+        ("SLA_APP_ID", "x" * 101, "write 1 to 100 of"),
+        ("SLA_TOPIC_CREATED", "..", "write 1 to 249 of"),
+        ("SLA_TOPIC_DEAD", "té", "write 1 to 249 of"),
+        ("SLA_TOPIC_DEAD", "ticket-created", "is what the worker reads"),
+        ("SLA_TOPIC_SIGNALS", "ticket-updated", "is what the worker reads"),
+        ("SLA_TOPIC_TIMERS", "sla-signals", "has another use"),
+        ("KAFKA_URL", "broker:99999", "is not host:port"),
+        ("KAFKA_URL", "broker:0", "is not host:port"),
+        ("REDIS_URL", "redis://cache:port", "write redis://host:6379/0"),
+        ("REDIS_URL", "redis://[::1", "write redis://host:6379/0"),
+        ("ALERTMANAGER_URLS", "http://", "write http://host:9093"),
+        ("ALERTMANAGER_URLS", "http://pager:y", "write http://host:9093"),
+        ("ALERTMANAGER_URLS", "http://[::1", "write http://host:9093"),
+        ("SLA_BOARD_URL", "javascript:alert(1)", "write https://host"),
+    ],
+)
+def test_a_value_that_could_only_fail_later_is_refused_at_the_door(name: str, value: str, why: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.read({name: value})
+    assert [one.startswith(f"{name}: ") and why in one for one in caught.value.faults] == [True]
+
+
+def test_one_topic_may_hold_both_kinds_of_events() -> None:
+    assert Settings.read({"SLA_TOPIC_CREATED": "tickets", "SLA_TOPIC_UPDATED": "tickets"}).topics.sources == (
+        "tickets",
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "demo"])
+def test_a_data_folder_that_cannot_be_one_is_named(command: str, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder in (file, file / "below"):
+        assert main([command], {"SLA_DATA_DIR": str(folder)}) == 2
+        assert f"SLA_DATA_DIR: {folder} cannot be used (" in capsys.readouterr().err
 
 
 def test_all_faults_of_the_environment_are_named_at_once(tmp_path: Path) -> None:
