@@ -210,6 +210,8 @@ def _check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker.rules import checking
 
     del environ
+    if not 1 <= arguments.months <= 120:
+        raise Misuse("--months: from 1 to 120")
     for path in arguments.files:
         if not path.exists():
             raise Misuse(f"{path} does not exist")

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterable
+from http.client import HTTPException
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from worker.calling import Refused, rules_of
@@ -79,7 +80,7 @@ def _alertmanager(url: str) -> Finding:
     try:
         with urllib.request.urlopen(asked, timeout=_PATIENCE_S) as answer:  # noqa: S310 - the same
             version = json.load(answer)["versionInfo"]["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"
         return Finding("alertmanager", "wrong", f"ALERTMANAGER_URLS: {url} does not answer as an Alertmanager ({why})")
     return Finding("alertmanager", "ok", f"{url}: version {version}")

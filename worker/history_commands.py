@@ -122,18 +122,26 @@ def add(commands: Any) -> None:
     shown.set_defaults(command=_rota_show)
 
 
+#: Calendars end with 2199; before 1970 nobody promised anything.
+_YEARS = range(1970, 2200)
+
+
 def _day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        found = date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no date; write it like 2026-10-25") from None
+    if found.year not in _YEARS:
+        raise argparse.ArgumentTypeError(f"{text!r} lies outside of {_YEARS[0]} to {_YEARS[-1]}")
+    return found
 
 
 def _month(text: str) -> date:
     try:
-        return date.fromisoformat(f"{text}-01")
+        date.fromisoformat(f"{text}-01")
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no month; write it like 2026-10") from None
+    return _day(f"{text}-01")
 
 
 def _explain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -254,8 +262,8 @@ def _rota_show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int
     from worker.sla.calendars import UnknownZone, wall_to_utc
 
     settings = settings_of(environ)
-    if arguments.days < 1:
-        raise Misuse("--days: 1 or more")
+    if not 1 <= arguments.days <= 366:
+        raise Misuse("--days: from 1 to 366")
     rota = rota_of([arguments.rota] if arguments.rota else settings.rota)
     first, days = arguments.first or datetime.now(tz=UTC).date(), arguments.days
     if arguments.month is not None:

@@ -206,6 +206,13 @@ def _take(
     if isinstance(record, BadRecord):
         history.faults.append(record)
         return
+    if mapping is None and not isinstance(record, bytes):
+        history.faults.append(
+            BadRecord(
+                file, line, "a row of a table is no event of ours; name the mapping that makes it one (--mapping)"
+            )
+        )
+        return
     if mapping is None:
         _hear(history, file, line, wire.decode_line(record, salt=salt))
         return

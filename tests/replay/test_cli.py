@@ -72,6 +72,13 @@ def test_replay_gives_what_it_can_and_exit_1_where_a_line_is_no_event(tmp_path):
         ["replay", LOG, "--policy", POLICY, "--until", "2026-05-04T10:00:00"],
         ["check", "absent.yaml"],
         ["check"],
+        ["check", POLICY, "--months", "0"],
+        ["check", POLICY, "--months", "99999"],
+        ["rota", "show", "--days", "99999999"],
+        ["rota", "show", "--month", "9999-12"],
+        ["rota", "show", "--from", "0001-01-01", "--zone", "America/New_York"],
+        ["calendar", "show", "24x7", "--month", "9999-12"],
+        ["calendar", "show", "24x7", "--month", "0001-01"],
     ],
     ids=lambda a: " ".join(a[:2]) or "nothing",
 )
@@ -81,6 +88,13 @@ def test_wrong_use_is_exit_2_with_words_on_stderr_only(arguments):
     assert done.stdout == b""
     assert done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_a_table_without_a_mapping_is_named_with_the_way_out(tmp_path, capsys):
+    table = tmp_path / "log.csv"
+    table.write_text("number,state\nINC1,new\n", encoding="utf-8")
+    assert cli.main(["replay", str(table), "--policy", POLICY], {}) == 1
+    assert f"{table}:2: a row of a table is no event of ours; name the mapping" in capsys.readouterr().err
 
 
 def test_a_wrong_environment_is_told_whole_and_is_wrong_use():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
+from worker import doctor_command
 from worker.cli import main
 from worker.settings import Settings, SettingsError
 from worker.stream import position
@@ -111,6 +114,24 @@ def test_a_value_that_could_only_fail_later_is_refused_at_the_door(name: str, va
     with pytest.raises(SettingsError) as caught:
         Settings.read({name: value})
     assert [one.startswith(f"{name}: ") and why in one for one in caught.value.faults] == [True]
+
+
+def test_an_address_that_answers_in_something_else_than_http_is_wrong_and_no_traceback() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def answer() -> None:
+            link, _ = server.accept()
+            link.recv(1000)
+            link.sendall(b"220 mail.example ESMTP\r\n")
+            link.close()
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(answer)
+            found = doctor_command.examine(Settings.read({"ALERTMANAGER_URLS": url}))
+    told = [one for one in found if one.check == "alertmanager"]
+    assert [one.state for one in told] == ["wrong"]
+    assert f"{url} does not answer as an Alertmanager" in told[0].what
 
 
 def test_one_topic_may_hold_both_kinds_of_events() -> None:
