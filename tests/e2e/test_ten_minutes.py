@@ -41,8 +41,8 @@ class Terminal:
             self.process = subprocess.Popen(
                 [sys.executable, *command], stdout=out, stderr=out, env=words(kept), start_new_session=True
             )
-        stack.callback(self.process.wait)
-        stack.callback(self.process.kill)
+        stack.callback(self.process.wait, 40)
+        stack.callback(self.process.terminate)  # not killed: it must end what it has started
 
     def says(self, pattern: str) -> str:
         """Waits for it, gives its first group."""
