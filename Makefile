@@ -11,6 +11,8 @@ LINT   := .venv-lint
 LINTERS := $(LINT)/.stamp-lint
 ARGS   ?=
 SEED   ?= 0
+# Suites side by side; most of their time they wait for brokers and clocks. 0: in one process.
+TESTERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run watch test campaign soak lint bench dashboards pictures lock clean
@@ -60,8 +62,8 @@ lint: $(TOOLS) $(LINTERS) ## style, types, walls, schemas, documents, container 
 
 # In this order: what is quick and tells most comes first, what needs a broker comes last.
 test: lint ## lint, then every test; the embedded broker is started where one is needed
-	@echo "==> tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@echo "==> tests, $(TESTERS) files at a time"
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile $(ARGS)
 
 # ARGS='--faults killed_in_commit --seeds 7' does one run again; --help lists the faults, the mutants, and where results go.
 campaign: $(TOOLS) ## every fault with three seeds, and workers that break their word: what docs/guarantees.md promises

@@ -17,6 +17,7 @@ from typing import Self
 from worker.settings import Settings
 from worker.sla.rows import is_judged_by, wake_of
 from worker.stream import ledger
+from worker.stream.reader import is_settled
 
 _READY_S = 60.0
 _FINISHED_S = 300.0
@@ -86,7 +87,8 @@ class Crew:
     async def finished(self, last: int, rules_digest: str, tell: Callable[[int], None]) -> bool:
         """Wait until every lane has committed that its clock reached `last` (UTC ms) and has nothing due before it.
 
-        Read from the changelog, the authority that a restarted worker would go by. `tell` hears how many lanes are done.
+        Read from the changelog, the authority that a restarted worker would go by; then until all can read what was said.
+        `tell` hears how many lanes are done.
         """
         assert self.settings.kafka is not None  # made above
         todo, deadline = set(range(self.settings.partitions)), asyncio.get_running_loop().time() + _FINISHED_S
@@ -105,6 +107,11 @@ class Crew:
             if todo and (not self.alive or asyncio.get_running_loop().time() > deadline):
                 return False
             await asyncio.sleep(0.05 if todo else 0)
+        for topic in (self.settings.topics.signals, self.settings.topics.handoffs):
+            while not await is_settled(self.settings.kafka, topic):
+                if asyncio.get_running_loop().time() > deadline:
+                    return False
+                await asyncio.sleep(0.05)
         return True
 
     def wait(self) -> None:

@@ -60,6 +60,19 @@ async def read_each(access: KafkaAccess, topic: str) -> AsyncIterator[list[Said]
         await consumer.stop()
 
 
+async def is_settled(access: KafkaAccess, topic: str) -> bool:
+    """Is no transaction open on it? A commit is on the changelog when its marker may still be on the way to another topic."""
+    ends: list[dict[TopicPartition, int]] = []
+    for isolation in ("read_committed", "read_uncommitted"):
+        consumer = AIOKafkaConsumer(**arguments(access), enable_auto_commit=False, isolation_level=isolation)
+        await consumer.start()
+        try:
+            ends.append(await consumer.end_offsets(await _parts(access, topic)))
+        finally:
+            await consumer.stop()
+    return ends[0] == ends[1]
+
+
 async def read_one(access: KafkaAccess, topic: str, partition: int, offset: int) -> Said | None:
     """The committed record at this offset of an existing partition; None where there is none."""
     part = TopicPartition(topic, partition)
