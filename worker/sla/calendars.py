@@ -235,11 +235,18 @@ class Calendar:
         if amount <= 0:
             return self._first_open(start)
         while True:
-            target = self._until(start) + amount
-            index = bisect_left(self._covered, target) - 1
+            opens, closes, covered = self._opens, self._closes, self._covered
+            place = bisect_right(opens, start) - 1
+            before = 0
+            if place >= 0:
+                if start + amount <= closes[place] and amount <= _FARTHEST:
+                    return start + amount  # in the window that is open: most are
+                before = covered[place] - opens[place] + (start if start < closes[place] else closes[place])
+            target = before + amount
+            index = bisect_left(covered, target, max(place, 0)) - 1
             if index >= 0:
-                at = self._opens[index] + target - self._covered[index]
-                if at <= self._closes[index]:
+                at = opens[index] + target - covered[index]
+                if at <= closes[index]:
                     return at if at - start <= _FARTHEST else None
             if not self._grow_later(start):
                 return None

@@ -106,7 +106,7 @@ class Span(msgspec.Struct, frozen=True, array_like=True, gc=False):
     customer: str | None
 
 
-class Custody(msgspec.Struct, frozen=True, array_like=True):
+class Custody(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Who has the ticket, and the handoff that concerns it now.
 
     `home`: the home office, else the one that would have owned it at creation. `active`: open, critical and not
@@ -132,7 +132,7 @@ class Custody(msgspec.Struct, frozen=True, array_like=True):
         return self.past if self.open is None else (*self.past, self.open)
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """What of a ticket decides about its custody, after a fact: `idle` names why a critical ticket is not active."""
 
     critical: bool

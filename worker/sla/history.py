@@ -8,7 +8,6 @@ instant uses `seen_at`, which is never kept, so that evidence which comes later 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from typing import Literal
 
 import msgspec
@@ -26,7 +25,7 @@ from worker.sla.timers import METRICS, Timer, Verb, advance, arm, change, reopen
 Kept = tuple[str, str | None, bool]
 
 
-class Book(msgspec.Struct):
+class Book(msgspec.Struct, gc=False):
     """A ticket as its facts make it. Values inside are frozen; only `step` fills a fresh copy.
 
     `conversation` counts public customer messages that found none unanswered; `waiting` is the event of one that
@@ -74,22 +73,25 @@ def order(facts: Sequence[Event]) -> list[Event]:
 
 def creation_of(facts: Sequence[Event]) -> Event | None:
     """The earliest creation; a second one is an update of what it names."""
-    return min((f for f in facts if f.created), key=lambda f: (f.occurred_at, f.event_id), default=None)
+    created = [f for f in facts if f.created]
+    if len(created) < 2:
+        return created[0] if created else None
+    return min(created, key=lambda f: (f.occurred_at, f.event_id))
 
 
 def fold(facts: Sequence[Event], rules: Rules, base: Book | None = None) -> Book | None:
-    """The Book of these facts, in any order, on top of `base`; None while the creation is missing."""
+    """The Book of these facts, in any order, on top of `base`, which becomes it; None while the creation is missing."""
     if base is not None:
         first = base.opened_at
         for fact in sorted(facts, key=lambda f: (max(f.occurred_at, first), f.event_id)):
-            base = step(base, fact, rules)
+            _take(base, fact, rules)
         return base
     ordered = order(facts)
     if not ordered:
         return None
     book = opened(ordered[0], rules)
     for fact in ordered[1:]:
-        book = step(book, fact, rules)
+        _take(book, fact, rules)
     return book
 
 
@@ -134,7 +136,11 @@ def opened(creation: Event, rules: Rules) -> Book:
 
 def step(book: Book, fact: Event, rules: Rules) -> Book:
     """The Book after one more fact, which comes after all the others in it."""
-    book = copy(book)
+    return _take(replace(book), fact, rules)
+
+
+def _take(book: Book, fact: Event, rules: Rules) -> Book:
+    """`step`, but on this very Book, which nobody else may have."""
     at = max(fact.occurred_at, book.opened_at)
     book.last = (at, fact.event_id)
     if book.next_at is not None and book.next_at < at:
@@ -149,7 +155,7 @@ def seen_at(book: Book, at: int, rules: Rules) -> Book:
     """The Book as it looks at an instant at or after its last fact: marks and dues strictly before it have passed."""
     if book.next_at is None or book.next_at >= at:
         return book
-    book = copy(book)
+    book = replace(book)
     book.timers = tuple(advance(t, at, book.attributes) for t in book.timers)
     _pass_time(book, rules, at)
     return settled(book)
@@ -302,6 +308,10 @@ def _put(book: Book, timer: Timer) -> None:
 
 def _reattributed(book: Book, fact: Event, at: int, known: int, rules: Rules) -> None:
     """The other fields, with the re-evaluation that they mean for what runs."""
+    if (
+        fact.severity is fact.plan is fact.customer is fact.product is fact.environment is fact.region is UNSET
+    ):  # as nearly always
+        return
     old = book.attributes
     plan = _changed(fact.plan, old.plan)
     customer = _changed(fact.customer, old.customer)
@@ -363,7 +373,7 @@ def _paused_if(timer: Timer, book: Book, at: int, known: int) -> Timer:
     status = book.status
     if status is not None and status in book.terms.pauses.get(timer.metric, ()):
         return change(timer, "pause", at, known, status)
-    return change(timer, "resume", at, known)
+    return timer if timer.paused_at is None else change(timer, "resume", at, known)
 
 
 def settled(book: Book) -> Book:

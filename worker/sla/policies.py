@@ -27,7 +27,7 @@ ANY_PLAN = "*"
 SEVERITIES = ("L1", "L2", "L3", "L4")
 
 
-class Amount(msgspec.Struct, frozen=True):
+class Amount(msgspec.Struct, frozen=True, gc=False):
     """A promised duration: `ms` of covered time, or `days` business days in one of three readings (SPEC 3).
 
     `text` is the duration as written in the policy, for the signal.
@@ -39,7 +39,7 @@ class Amount(msgspec.Struct, frozen=True):
     reading: Reading = "open_time"
 
 
-class Mark(msgspec.Struct, frozen=True):
+class Mark(msgspec.Struct, frozen=True, gc=False):
     """A warning mark: the fraction `numerator/denominator` of covered time, or `before_ms` of wall time before due.
 
     `text` is how it was written; integers, so that a mark never rounds up into a breach (SPEC 5).
@@ -130,7 +130,7 @@ class Promise(msgspec.Struct, frozen=True, array_like=True, gc=False):
     calendar_digest: str
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, gc=False):
     """One target as it applies to one ticket now: an amount on a calendar, with its marks."""
 
     metric: str
@@ -145,7 +145,7 @@ class Target(msgspec.Struct, frozen=True):
         return Promise(self.amount.ms, self.amount.days, self.amount.reading, self.calendar.digest)
 
 
-class Terms(msgspec.Struct, frozen=True):
+class Terms(msgspec.Struct, frozen=True, gc=False):
     """Everything that the rules say about a ticket with these attributes.
 
     `names` are the metrics that the policy has at all, whatever the severity; `reasons` are counted.
@@ -171,7 +171,7 @@ class Terms(msgspec.Struct, frozen=True):
     pages_policy_changes: bool = False
 
 
-class Attributes(msgspec.Struct, frozen=True):
+class Attributes(msgspec.Struct, frozen=True, gc=False):
     """What of a ticket decides its terms. `opened_at` picks the version, `asked_at` (both UTC ms) asks the contacts."""
 
     plan: str | None
@@ -220,6 +220,9 @@ class Rules(msgspec.Struct, frozen=True):
     def terms(self, attributes: Attributes) -> Terms:
         """The terms under these attributes; SPEC 4 from "Plan of a ticket" on. Never raises."""
         policy, applied, reason, counted = self._policy(attributes)
+        # A customer without a line in the files, and the plan's own name, say nothing beyond the policy that was chosen:
+        # with them in the key a desk of many customers would be judged anew for each ticket.
+        picky = policy is not None and policy.applies_when
         key = (
             id(policy),
             applied,
@@ -229,8 +232,8 @@ class Rules(msgspec.Struct, frozen=True):
             attributes.product,
             attributes.environment,
             attributes.region,
-            attributes.customer,
-            attributes.plan,
+            attributes.customer if picky or attributes.customer in self.customers else None,
+            attributes.plan if picky else None,
         )
         found = self.remembered.get(key)
         if found is None:

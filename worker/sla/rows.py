@@ -218,10 +218,25 @@ def _stamp(rules_digest: str) -> bytes:
 
 def _fact(event: Event) -> tuple[int, str, int, int, bytes, dict[int, Any]]:
     fields: dict[int, Any] = {}
-    for number, name in enumerate(_FIELDS):
-        value = getattr(event, name)
-        if value is not UNSET:
-            fields[number] = value
+    # One line for each of _FIELDS: a loop over their names costs five times as much, for every fact of every row.
+    if event.severity is not UNSET:
+        fields[0] = event.severity
+    if event.plan is not UNSET:
+        fields[1] = event.plan
+    if event.customer is not UNSET:
+        fields[2] = event.customer
+    if event.product is not UNSET:
+        fields[3] = event.product
+    if event.environment is not UNSET:
+        fields[4] = event.environment
+    if event.region is not UNSET:
+        fields[5] = event.region
+    if event.status is not UNSET:
+        fields[6] = event.status
+    if event.assigned_to is not UNSET:
+        fields[7] = event.assigned_to
+    if event.assigned_group is not UNSET:
+        fields[8] = event.assigned_group
     if event.opened_by is not None:
         fields[_OPENED_BY] = (event.opened_by.role, event.opened_by.address)
     if event.message is not None:

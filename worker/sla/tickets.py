@@ -32,7 +32,7 @@ _END_OF_TIME = 2**61
 FOLDED_AT_ONCE = 16
 
 
-class Ticket(msgspec.Struct, frozen=True):
+class Ticket(msgspec.Struct, frozen=True, gc=False):
     """One ticket: its facts in the order in which they happened, what was said, and what follows from the facts.
 
     `book` is derived from `fold` and `facts` under the rules with `rules_digest`; it is rebuilt when missing.
@@ -46,7 +46,7 @@ class Ticket(msgspec.Struct, frozen=True):
     book: Book | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What came of one event or tick.
 
     `ticket` None: forget it. `signals` are of timers, `handoffs` of handoffs. `wake_at` (UTC ms): a tick strictly after it may say something; None: nothing to wait
@@ -144,16 +144,18 @@ def _book(facts: tuple[Event, ...], base: Fold | None, rules: Rules) -> Book | N
 def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
     facts, event_id = ticket.facts, event.event_id
     counts: tuple[str, ...] = ()
-    for index, fact in enumerate(facts):
+    latest = -_END_OF_TIME
+    for index, fact in enumerate(ticket.facts):
         if fact.event_id == event_id:
             kept, reason = _one_of(fact, event)
             if kept is fact:
                 return Outcome(ticket, wake_at=_wake(ticket, rules), counts=(reason,), changed=False)
             facts, counts = (*facts[:index], *facts[index + 1 :]), (reason,)
-            break
+        elif fact.known_at > latest:
+            latest = fact.known_at
     if _beyond_horizon(ticket, event, rules):
         return Outcome(ticket, wake_at=_wake(ticket, rules), counts=("beyond_horizon",), changed=False)
-    if facts and event.known_at < max(fact.known_at for fact in facts):
+    if event.known_at < latest:
         said = _owing_anew(ticket, facts, event, rules)
     else:
         said = _owing(ticket.ticket_id, ticket.said, ticket.book, event.known_at, rules)
@@ -282,6 +284,8 @@ def _owing(ticket_id: str, said: Record, book: Book | None, known: int, rules: R
     if book is None:
         return said
     book = seen_at(book, known, rules)
+    if not book.past and not any(t.reached for t in book.timers):
+        return said
     fresh = [
         Warned(t.metric, t.armed_by, m.mark.text, m.at, warning(ticket_id, book, t, m, rules.rota))
         for t in (*book.past, *book.timers)
@@ -405,8 +409,8 @@ def _wake(ticket: Ticket, rules: Rules, settle: int = 0) -> int | None:
     if book is None:
         return min(fact.known_at for fact in ticket.facts) + rules.orphan_ms
     at = book.next_at
-    for timer in (*book.past, *book.timers):
-        if is_closed_case(record, timer):
+    for timer in (*book.past, *book.timers) if book.past else book.timers:
+        if record.finished and is_closed_case(record, timer):
             continue
         if timer.breach is not None and not is_said(record.breached, timer):
             at = _sooner(at, timer.breach.due + settle)

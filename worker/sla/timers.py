@@ -56,7 +56,7 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
     attributes: Attributes
 
 
-class Timer(msgspec.Struct, frozen=True):
+class Timer(msgspec.Struct, frozen=True, gc=False):
     """One target running on one ticket; `cycle` counts from 1.
 
     `target` None: nothing is promised now (uncovered), but start and holes are kept. `revealed` is the instant by
@@ -289,24 +289,23 @@ def _next(timer: Timer, due: int | None, marks: Iterable[tuple[int, Mark]]) -> i
 
 def rescheduled(timer: Timer) -> Timer:
     """The timer with its due and the marks of its present target, as if it ran."""
-    target = timer.target
-    if target is None:
-        return replace(timer, due=None, marks=(), next_at=None)
-    due = due_of(target, timer.started, timer.holes)
-    if due is None:
+    target, started, holes = timer.target, timer.started, timer.holes
+    due = None if target is None else due_of(target, started, holes)
+    if target is None or due is None:
         return replace(timer, due=None, marks=(), next_at=None)
     marks: list[tuple[int, Mark]] = []
     if timer.breach is None and target.marks:
-        ms = covered_ms(target, timer.started) or 0
+        calendar, reached, revealed = target.calendar, timer.reached, timer.revealed
+        ms, plain = covered_ms(target, started) or 0, _plain(holes)
         for mark in target.marks:
-            if any(m.mark == mark for m in timer.reached):
+            if reached and any(m.mark == mark for m in reached):
                 continue
             if mark.before_ms:
                 at: int | None = due - mark.before_ms
             else:
                 part = ms * mark.numerator // mark.denominator
-                at = _due(target.calendar, timer.started, part, timer.holes)
-            if at is not None and at >= timer.revealed:
+                at = calendar.due_with_holes(started, part, plain) if plain else calendar.due(started, part)
+            if at is not None and at >= revealed:
                 marks.append((at, mark))
     return replace(timer, due=due, marks=tuple(marks), next_at=_next(timer, due, marks))
 

@@ -21,7 +21,7 @@ from worker.sla.rota import Rota
 from worker.sla.timers import Moment, Timer
 
 
-class Warned(msgspec.Struct, frozen=True, array_like=True):
+class Warned(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A mark of one cycle (named by its arming event) that was reached on what was known then.
 
     `owed`: its signal, while it is not said yet: no tick came between the mark and evidence that voids it.
@@ -36,7 +36,7 @@ class Warned(msgspec.Struct, frozen=True, array_like=True):
     historic: bool = False
 
 
-class Breached(msgspec.Struct, frozen=True, array_like=True):
+class Breached(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A breach that was said: `standing` until a retraction. `historic`: recorded, never sent (SPEC 6, First start)."""
 
     metric: str
@@ -59,7 +59,7 @@ class Breached(msgspec.Struct, frozen=True, array_like=True):
         return max(self.due, self.known_at)
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """What was said of a ticket. When the rules changed, at `rejudged_at` (UTC ms), cycles in `finished`
     (metric, arming event) keep the verdict they had.
     """
