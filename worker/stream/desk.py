@@ -36,7 +36,6 @@ from worker.stream.standing import standing
 
 log = logging.getLogger(__name__)
 
-_FIRES_A_FLUSH = 2000
 #: How long tickets are judged anew at a time: nothing else happens in the loop meanwhile.
 _REJUDGING_S = 0.025
 #: Tickets kept decoded, a lane. Each is a few kilobytes and a hundred objects that a garbage collection looks at.
@@ -93,11 +92,13 @@ class Desk:
         at, shift = self.agenda.next(), self._shift_ends_at()
         return shift if at is None else at if shift is None else min(at, shift)
 
-    def fire(self, flush: Flush, until: int) -> None:
-        """Say what is due strictly before `until`; bounded."""
+    def fire(self, flush: Flush, until: int, many: int) -> int:
+        """Say what is due strictly before `until`, of so many tickets at most; gives of how many."""
         tick = self._clocked(until)
-        for key in self.agenda.take(until, _FIRES_A_FLUSH):
+        found = self.agenda.take(until, many)
+        for key in found:
             self._tick(flush, key, tick)
+        return len(found)
 
     def rejudge(self, flush: Flush, until: int) -> None:
         """Judge a slice of what other rules judged, as of `until`, which the sources have been read past."""

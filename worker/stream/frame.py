@@ -26,6 +26,9 @@ from faust.types import TP, ConsumerMessage
 from worker.stream.gate import Readings
 
 _CHUNK = 500
+#: Records of one partition on their way, or in a lane that has not committed them: beyond it the broker keeps the rest.
+#: A backlog of millions would otherwise fill the memory within seconds.
+_AHEAD = 4000
 #: Each fetch costs a few ms of Python, however little it brings.
 _PACE_S = 0.01
 _SOON_S = 0.05
@@ -42,11 +45,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.readings: dict[TopicPartition, Readings] = {}
+        #: how many fetches have brought records
+        self.fetches = 0
 
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
     ) -> Any:
         records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        self.fetches += bool(records)
         self._note(consumer, records)
         return records
 
@@ -63,7 +69,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             found, before = records.get(part), readings.get(part)
             taken = found[-1].offset if found else before.taken if before else -1
             began = before.began if before else self.consumer._committed_offset.get(TP(part.topic, part.partition)) or 0
-            readings[part] = Readings(state._position, taken, began)
+            fetch = self.fetches if found else before.fetch if before else 0
+            readings[part] = Readings(state._position, taken, began, fetch)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -74,13 +81,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 class Delivered(msgspec.Struct, frozen=True):
     """Up to `_CHUNK` records of one partition, the offset after those before them (None: none since the assignment), and
-    what is to be called when they are committed.
+    what is to be called when they are committed. `fetch`: the number of the fetch that brought them.
     """
 
     part: TP
     since: int | None
     records: Sequence[Any]
     ack: Callable[[], None]
+    fetch: int = 0
 
 
 class BatchConsumer(driver.Consumer):
@@ -90,10 +98,26 @@ class BatchConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._done: dict[TP, int] = {}
         self._next: dict[TP, int] = {}
+        self._first: dict[TP, int] = {}
         self._fetched_at = 0.0
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        """Of partitions that have too much on its way nothing is asked for; soon it is looked again."""
+        if active_partitions is None:
+            return await super()._getmany(active_partitions, timeout)
+        free = {tp for tp in active_partitions if self.on_its_way(tp) < _AHEAD}
+        if not free:  # to aiokafka no partitions would mean all of them
+            await asyncio.sleep(_SOON_S)
+            return {}
+        return await super()._getmany(free, timeout if len(free) == len(active_partitions) else _SOON_S)
+
+    def on_its_way(self, part: TP) -> int:
+        """How many offsets of this partition were delivered, and are not committed yet."""
+        ahead = self._next.get(part)
+        return 0 if ahead is None else ahead - max(self._done.get(part, -1) + 1, self._first[part])
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         """What a fetch brought, as one Message: a hundred small ones would wait for each other in Faust's queues.
@@ -144,9 +168,10 @@ class BatchConsumer(driver.Consumer):
 
     def _deliver(self, part: TP, records: Sequence[Any]) -> Delivered:
         last = records[-1].offset
+        self._first.setdefault(part, records[0].offset)
         since, self._next[part] = self._next.get(part), last + 1
         self._read_offset[part] = last  # Faust would take what lies between two messages for a gap
-        return Delivered(part, since, records, partial(self.applied, part, last))
+        return Delivered(part, since, records, partial(self.applied, part, last), self._thread.fetches)
 
     async def highwaters(self, *partitions: TP) -> dict[TP, int]:
         """Faust asks this of changelogs only, to recover them; the lanes do that, so there is nothing to ask the broker."""
@@ -170,6 +195,7 @@ class BatchConsumer(driver.Consumer):
         """All partitions were revoked: nothing that was known holds."""
         self._thread.readings = {}
         self._next.clear()
+        self._first.clear()
         self._done.clear()
 
     def ack(self, message: Any) -> bool:

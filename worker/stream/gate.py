@@ -36,12 +36,13 @@ class Ends(msgspec.Struct, frozen=True):
 
 class Readings(msgspec.Struct, frozen=True):
     """How far the consumer has read a source partition: its position, the last record that it handed over, and where it
-    began: at what the group had committed.
+    began: at what the group had committed. `fetch`: the number of the fetch that brought that record.
     """
 
     position: int
     taken: int
     began: int = 0
+    fetch: int = 0
 
 
 def is_past(end: int | None, applied: int, readings: Readings | None) -> bool:

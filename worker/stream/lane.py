@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from aiokafka import TopicPartition
@@ -37,7 +37,10 @@ _FAILURES = 10
 _STALLED_S = 60.0
 _LOOK_S = 1.0
 _PACE_S = 0.25
-_BREATH = 100
+#: Records applied, or wake-ups said, before the loop's others get their turn: a few milliseconds. What the consumer
+#: brings, and every answer of the broker, passes through the same loop, a step in each of its rounds.
+_BREATH = 50
+_FIRES_A_FLUSH = 2000
 _INBOX = 1000
 _PATIENCE_S = 2.0
 _STARTING_S = 20.0
@@ -50,8 +53,11 @@ _QUIET_S = 3600.0
 class Lane:
     """One partition number of both sources and of the table."""
 
-    def __init__(self, number: int, shop: Shop, parked: Loaded | None = None) -> None:
+    def __init__(
+        self, number: int, shop: Shop, parked: Loaded | None = None, handed: Callable[[], int] = lambda: 0
+    ) -> None:
         self.number, self.shop = number, shop
+        self._handed = handed
         self.parts = {t: TopicPartition(t, number) for t in shop.settings.topics.sources}
         #: the sources, and the parts of shift reports that fall to this lane
         self.reads = self.parts | {(topic := shop.settings.parts_topic): TopicPartition(topic, number)}
@@ -70,7 +76,7 @@ class Lane:
         self._outbox: Outbox | None = None
         self._task: asyncio.Task[None] | None = None
         self._verified: dict[str, int] = {}
-        self._ahead_since: dict[str, tuple[int, float]] = {}
+        self._ahead_since: dict[str, tuple[tuple[int, int], float]] = {}
         self._passage = Passage(shop.gate, self.parts, shop.readings, shop.now)
         self._closed = False
         self._over = asyncio.Event()
@@ -256,7 +262,7 @@ class Lane:
             self.shop, self._adopted = self.desk.shop, None
 
     async def _flush(self) -> None:
-        flush, taken, records = Flush(), 0, 0
+        flush, taken, records, breath = Flush(), 0, 0, 0
         self._settled = False
         self._adopt()
         if not self._inbox:
@@ -269,11 +275,15 @@ class Lane:
                 if not await self._close_gap(flush, chunk.topic, chunk.records[0].offset, chunk.since):
                     records = _RECORDS_A_FLUSH
                     break
-                self.desk.read(flush, chunk)
+                for start in range(0, len(chunk.records), _BREATH):
+                    some = chunk.records[start : start + _BREATH]
+                    self.desk.read(flush, Chunk(chunk.topic, chunk.since, some, chunk.ack))
+                    breath += len(some)
+                    if breath >= _BREATH:
+                        breath = 0
+                        await asyncio.sleep(0)
                 taken += 1
                 records += len(chunk.records)
-                if len(chunk.records) > _BREATH:
-                    await asyncio.sleep(0)
             waits_for_gate = await self._fire(flush)
             self.desk.report(flush)
             if records >= _RECORDS_A_FLUSH or not await self._waits_for_more(flush, taken, waits_for_gate):
@@ -353,15 +363,21 @@ class Lane:
         return max(self.desk.position.of(topic).offset + 1, self._verified.get(topic, 0))
 
     async def _look_behind(self, flush: Flush) -> None:
-        """Nothing is delivered: is the consumer ahead of this lane all the same, and has been for a while?"""
+        """Nothing is delivered: is the consumer ahead of this lane all the same, and has been for a while?
+
+        What it read last may be on its way: that takes as long as the loop has other things to do, so nothing is missed
+        yet while others are handed what was fetched before.
+        """
         for topic, part in self.reads.items():
             readings, stands = self.shop.readings(part), self._stands(topic)
             if readings is None or readings.position <= stands:
                 self._ahead_since.pop(topic, None)
                 continue
-            at, since = self._ahead_since.get(topic, (-1, 0.0))
-            if at != stands:  # it gets on: what the consumer has read is on its way
-                self._ahead_since[topic] = (stands, self.shop.monotonic())
+            handed = self._handed()
+            seen = (stands, handed) if handed < readings.fetch else (stands, 0)
+            at, since = self._ahead_since.get(topic, ((-1, 0), 0.0))
+            if at != seen:  # it gets on
+                self._ahead_since[topic] = (seen, self.shop.monotonic())
             elif self.shop.monotonic() - since > _LOOK_S:
                 await self._close_gap(flush, topic, readings.position, None)
 
@@ -374,7 +390,7 @@ class Lane:
             waits_for_gate = until is None
             if until is not None:
                 self._passed = until
-                self.desk.fire(flush, until)
+                await self._speak(flush, until)
                 self.desk.say_parts(flush, self.number, until)
         else:
             self.gate_closed_since = None
@@ -383,6 +399,13 @@ class Lane:
         elif self._passed is not None and self.shop.turns.take(self.number):
             await self._rejudge(flush, self._passed)
         return waits_for_gate
+
+    async def _speak(self, flush: Flush, until: int) -> None:
+        """Say what is due, some tickets at a time."""
+        for _ in range(0, _FIRES_A_FLUSH, _BREATH):
+            if self.desk.fire(flush, until, _BREATH) < _BREATH:
+                break
+            await asyncio.sleep(0)
 
     async def _opens_for(self) -> int | None:
         """The instant (UTC ms) up to which the lane may fire; None while the gate is closed."""

@@ -37,6 +37,7 @@ class Lanes:
         self._ends: dict[TopicPartition, int] = {}
         self._asking: asyncio.Future[None] | None = None
         self._asked_at = -_ENDS_S
+        self._handed = 0
         status.lanes = self.faults
         status.stalled = self.stalled
 
@@ -46,7 +47,9 @@ class Lanes:
         await self.close()
         self._forget_parked()
         shop = self._shop
-        self._lanes = {n: Lane(n, shop, self._parked.pop(n, (0.0, None))[1]) for n in sorted(numbers)}
+        self._lanes = {
+            n: Lane(n, shop, self._parked.pop(n, (0.0, None))[1], lambda: self._handed) for n in sorted(numbers)
+        }
         lanes = list(self._lanes.values())
         shop.gate.own({part for lane in lanes for part in lane.parts.values()})
         for lane in lanes:
@@ -85,6 +88,7 @@ class Lanes:
             lane = self._lanes.get(found.part.partition)
             if lane is not None:
                 await lane.put(Chunk(found.part.topic, found.since, found.records, found.ack))
+            self._handed = found.fetch
         event.ack()
 
     def adopt(self, rules: Rules) -> None:
