@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
@@ -52,7 +53,7 @@ class Filler:
         self._open: dict[tuple[str, int], object] = {}
         self._pending: list[asyncio.Future[object]] = []
 
-    async def __aenter__(self) -> Filler:
+    async def __aenter__(self) -> Self:
         await self._producer.start()
         return self
 

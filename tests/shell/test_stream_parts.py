@@ -234,7 +234,7 @@ def test_what_was_fetched_is_noted_though_nobody_was_given_it(monkeypatch) -> No
 
     monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetch)
     thread = ConsumerThread.__new__(ConsumerThread)
-    thread.readings = {}
+    thread.readings, thread.fetches = {}, 0
     thread.consumer = SimpleNamespace(_committed_offset={})
 
     async def story() -> None:
@@ -242,7 +242,7 @@ def test_what_was_fetched_is_noted_though_nobody_was_given_it(monkeypatch) -> No
         await thread._fetch_records(consumer, {part})
 
     asyncio.run(story())
-    assert thread.readings == {part: Readings(10, 9)}
+    assert thread.readings == {part: Readings(10, 9, fetch=1)}
     assert not is_past(10, 7, thread.readings[part]), "8 and 9 were read by nobody"
     assert is_past(10, 9, thread.readings[part])
 

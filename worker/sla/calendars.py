@@ -241,7 +241,7 @@ class Calendar:
             if place >= 0:
                 if start + amount <= closes[place] and amount <= _FARTHEST:
                     return start + amount  # in the window that is open: most are
-                before = covered[place] - opens[place] + (start if start < closes[place] else closes[place])
+                before = covered[place] - opens[place] + min(start, closes[place])
             target = before + amount
             index = bisect_left(covered, target, max(place, 0)) - 1
             if index >= 0:
