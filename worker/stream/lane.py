@@ -37,8 +37,8 @@ _FAILURES = 10
 _STALLED_S = 60.0
 _LOOK_S = 1.0
 _PACE_S = 0.25
-#: Records applied, or wake-ups said, before the loop's others get their turn: a few milliseconds. What the consumer
-#: brings, and every answer of the broker, passes through the same loop, a step in each of its rounds.
+#: Records applied, or wake-ups said, in a round of the loop: a few milliseconds. What the consumer brings, and every answer
+#: of the broker, passes through the same loop, a step in each round: with a slice of every lane in each, it would starve.
 _BREATH = 50
 _FIRES_A_FLUSH = 2000
 _INBOX = 1000
@@ -262,7 +262,7 @@ class Lane:
             self.shop, self._adopted = self.desk.shop, None
 
     async def _flush(self) -> None:
-        flush, taken, records, breath = Flush(), 0, 0, 0
+        flush, taken, records = Flush(), 0, 0
         self._settled = False
         self._adopt()
         if not self._inbox:
@@ -275,13 +275,7 @@ class Lane:
                 if not await self._close_gap(flush, chunk.topic, chunk.records[0].offset, chunk.since):
                     records = _RECORDS_A_FLUSH
                     break
-                for start in range(0, len(chunk.records), _BREATH):
-                    some = chunk.records[start : start + _BREATH]
-                    self.desk.read(flush, Chunk(chunk.topic, chunk.since, some, chunk.ack))
-                    breath += len(some)
-                    if breath >= _BREATH:
-                        breath = 0
-                        await asyncio.sleep(0)
+                await self._read(flush, chunk)
                 taken += 1
                 records += len(chunk.records)
             waits_for_gate = await self._fire(flush)
@@ -301,6 +295,14 @@ class Lane:
         self._move()
         if not flush and not taken:
             await self._sleep(waits_for_gate)
+
+    async def _read(self, flush: Flush, chunk: Chunk) -> None:
+        """Apply a chunk, some records at a time, and only one lane's in a round of the loop."""
+        for start in range(0, len(chunk.records), _BREATH):
+            some = chunk.records[start : start + _BREATH]
+            async with self.shop.turns.slice():
+                self.desk.read(flush, Chunk(chunk.topic, chunk.since, some, chunk.ack))
+            await asyncio.sleep(0)
 
     async def _waits_for_more(self, flush: Flush, taken: int, waits_for_gate: bool) -> bool:
         """Is it too soon for another transaction? Then it waits for more records, the next due, or until it is time.
@@ -354,7 +356,7 @@ class Lane:
         if missed:
             log.info("lane %d: %d records of %s were not handed over, and read", self.number, len(missed), topic)
             self.shop.watcher.counted("read_again", len(missed))
-            self.desk.read(flush, Chunk(topic, stands, missed, _nothing))
+            await self._read(flush, Chunk(topic, stands, missed, _nothing))
             self._read_alone[topic] = missed[-1].offset
         return at >= until
 
@@ -403,7 +405,9 @@ class Lane:
     async def _speak(self, flush: Flush, until: int) -> None:
         """Say what is due, some tickets at a time."""
         for _ in range(0, _FIRES_A_FLUSH, _BREATH):
-            if self.desk.fire(flush, until, _BREATH) < _BREATH:
+            async with self.shop.turns.slice():
+                fired = self.desk.fire(flush, until, _BREATH)
+            if fired < _BREATH:
                 break
             await asyncio.sleep(0)
 

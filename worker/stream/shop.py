@@ -44,8 +44,8 @@ class Chunk(msgspec.Struct):
 
 
 class Turns:
-    """Which lanes judge anew at the moment: a few, so that the others keep their pace, and one slice in a round of the
-    event loop, so that everything else has its turn between two slices.
+    """Which lanes judge anew at the moment: a few, so that the others keep their pace; and whose slice of work it is: one in a
+    round of the event loop, so that everything else has its turn between two slices.
     """
 
     def __init__(self, limit: int = 6) -> None:
@@ -60,7 +60,7 @@ class Turns:
         return True
 
     def slice(self) -> AbstractAsyncContextManager[None]:
-        """Held while a slice is judged."""
+        """Held while a slice is worked on."""
         return self._slice
 
     def done(self, lane: int) -> None:
