@@ -247,6 +247,32 @@ def test_what_was_fetched_is_noted_though_nobody_was_given_it(monkeypatch) -> No
     assert is_past(10, 9, thread.readings[part])
 
 
+def test_a_fetch_with_several_chunks_of_one_partition_is_a_message_that_faust_does_not_drop() -> None:
+    """Faust drops what lies before the read offset: a backlog was never handed over, and each lane read it by itself."""
+    part = TopicPartition("updated", 1)
+    headers: dict[str, object] = {"timestamp": 0, "timestamp_type": 0, "headers": ()}
+    records = [SimpleNamespace(offset=offset, **headers) for offset in range(1200)]
+    consumer = BatchConsumer.__new__(BatchConsumer)
+    consumer._next, consumer._first, consumer._done, consumer._read_offset = {}, {}, {}, {}
+    consumer._fetched_at, consumer._buffered_partitions, consumer.flow_active = 0.0, set(), True
+    consumer._thread, consumer.app = SimpleNamespace(fetches=1), SimpleNamespace(consumer_generation_id=1)
+    consumer._stopped, consumer._crashed = asyncio.Event(), asyncio.Event()
+    consumer._get_active_partitions = lambda: {part}
+
+    async def fetched(_: float) -> object:
+        return {part: records}, None
+
+    consumer._wait_next_records = fetched
+
+    async def story() -> list[object]:
+        return [message async for _, message in consumer.getmany(1.0)]
+
+    (message,) = asyncio.run(story())
+    assert [len(one.records) for one in message.value] == [500, 500, 200]
+    assert message.offset >= consumer._read_offset[part]
+    assert "offset >= r_offset" in inspect.getsource(faust_consumer.Consumer._drain_messages)
+
+
 def test_the_extension_points_that_the_stream_stands_on_are_where_they_were() -> None:
     """When a new version of Faust or aiokafka moves one of these, this says so before a broker does."""
     assert metadata.version("faust-streaming") == "0.15.3"

@@ -122,7 +122,8 @@ class BatchConsumer(driver.Consumer):
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         """What a fetch brought, as one Message: a hundred small ones would wait for each other in Faust's queues.
 
-        Its value is a tuple of Delivered, in order for each partition; topic, partition and offset are of the first.
+        Its value is a tuple of Delivered, in order for each partition; topic and partition are of the first, the offset is
+        of the last record of that partition: Faust drops, in silence, a message that lies before what was read of its own.
         """
         rest = self._fetched_at + _PACE_S - time.monotonic()
         if rest > 0:
@@ -146,7 +147,8 @@ class BatchConsumer(driver.Consumer):
         if not delivered:
             return
         self._fetched_at = time.monotonic()
-        first, last = delivered[0].part, delivered[0].records[-1]
+        first = delivered[0].part
+        last = next(one for one in reversed(delivered) if one.part == first).records[-1]
         yield (
             first,
             ConsumerMessage(
