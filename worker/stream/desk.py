@@ -8,7 +8,7 @@ ahead of the changelog.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -54,7 +54,8 @@ class Desk:
         self.position = Position(position.VERSION, {}, 0)
         self.stale: deque[bytes] = deque()
         self.counts = Counts()
-        self._hot: dict[bytes, Ticket] = {}
+        #: in this kind of dict the oldest is found at once; in a plain one behind all that were taken out before
+        self._hot: OrderedDict[bytes, Ticket] = OrderedDict()
         self._shown: dict[bytes, bytes] = {}
         self._tzdata = tzdata_digest()
         self.notes: dict[bytes, bytes] = {}
@@ -64,7 +65,7 @@ class Desk:
     def take_over(self, loaded: Loaded) -> None:
         """Go on from what was loaded."""
         self.rows, self.agenda, self.position = loaded.rows, loaded.agenda, loaded.position
-        self.stale, self._hot, self._shown = deque(loaded.stale), {}, {}
+        self.stale, self._hot, self._shown = deque(loaded.stale), OrderedDict(), {}
         self.counts = loaded.counts
         self.notes = loaded.notes
         self._collector = Collector(loaded.notes, self.shop.now())
@@ -249,8 +250,9 @@ class Desk:
         if outcome.kept:
             self.shop.watcher.kept(outcome.kept)
         flush.historic += outcome.historic
-        flush.signals.extend(outcome.signals)
-        flush.handoffs.extend(outcome.handoffs)
+        if outcome.signals or outcome.handoffs:  # events have none
+            flush.signals.extend(outcome.signals)
+            flush.handoffs.extend(outcome.handoffs)
         self.agenda.put(key, outcome.wake_at)
         if outcome.changed:
             flush.tickets[key] = outcome
@@ -262,7 +264,7 @@ class Desk:
             return
         self._hot[key] = outcome.ticket
         if len(self._hot) > _HOT:
-            del self._hot[next(iter(self._hot))]
+            self._hot.popitem(last=False)
 
     def _tick(self, flush: Flush, key: bytes, tick: Tick) -> Outcome:
         ticket = self._ticket(flush, key)
