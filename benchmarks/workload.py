@@ -1,4 +1,4 @@
-"""A helpdesk's mixed day as records: creations, messages of both sides, assignments, statuses, raised severities, a few bad ones.
+"""A helpdesk's mixed day as records: creations, messages of both sides, assignments, statuses, raised severities.
 
 About one record in five creates a ticket; each ticket then has four more on average, spread among `open` tickets that are open
 at the same time, so that most updates find a ticket that nobody has looked at for a while. Plans, products and regions are the
