@@ -120,7 +120,7 @@ class Race:
                     raise SystemExit(f"{who} did not get there:\n{worker.log.read_text()[-3000:]}")
                 watch.note()
                 await asyncio.sleep(0.25)
-            for _ in range(6):  # what is applied is to be committed
+            for _ in range(16):  # what is applied is to be committed: a thousand records of each lane are on their way
                 await asyncio.sleep(0.25)
                 watch.note()
             peak = memory_of(worker.process.pid, "VmHWM") / 1e6
