@@ -9,6 +9,8 @@ RUNS   := $(VENV)/.stamp-local
 TOOLS  := $(VENV)/.stamp-dev
 LINT   := .venv-lint
 LINTERS := $(LINT)/.stamp-lint
+BENCH  := .venv-bench
+PEERS  := $(BENCH)/.stamp-bench
 ARGS   ?=
 SEED   ?= 0
 # Suites side by side; most of their time they wait for brokers and clocks. 0: in one process.
@@ -46,6 +48,12 @@ $(LINTERS): requirements/lint.lock
 	@$(LINT)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/lint.lock
 	@touch $@
 
+$(PEERS): requirements/bench.lock
+	@echo "==> packages: bytewax and what draws pictures, in $(BENCH)"
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/bench.lock
+	@touch $@
+
 setup: $(TOOLS) $(LINTERS) ## make the environments in .venv and .venv-lint, with everything
 
 demo: $(RUNS) ## a real helpdesk's log through a real Kafka: verdicts in half a minute
@@ -77,8 +85,13 @@ soak: $(TOOLS) ## simulated faults and broken input for SECONDS=600, from SEED=0
 	@echo "==> fuzzing: everything that parses"
 	@$(BIN)/python -m tests.fuzz --seconds $$(($(SECONDS) / 4)) --seed $(SEED)
 
-bench: $(TOOLS) ## figures of this machine, as ratios to their peers
-	@for f in $(wildcard benchmarks/*.py); do echo "==> $$f"; $(BIN)/python "$$f" || exit 1; done
+# A quarter of an hour; ARGS="--full" is what docs/benchmarks shows: medians of five at full size, two hours. `python
+# benchmarks/timers.py --help` makes single figures; the other benchmarks run by themselves.
+bench: $(TOOLS) $(PEERS) ## lateness, storm, memory, throughput, beside their peers: docs/benchmarks anew
+	@echo "==> timers"
+	@BYTEWAX_PYTHON=$(BENCH)/bin/python $(BIN)/python benchmarks/whole.py $(ARGS)
+	@echo "==> pictures"
+	@$(BENCH)/bin/python benchmarks/plots.py docs/benchmarks/runs.jsonl docs/benchmarks
 
 dashboards: $(TOOLS) ## write grafana/dashboards/*.json anew; ARGS="--board URL --runbooks URL --to FOLDER"
 	@$(BIN)/python -m grafana $(ARGS)
@@ -95,9 +108,10 @@ lock: ## write requirements/*.lock anew from pyproject.toml
 	@$(LOCK) $(ARGS) pyproject.toml --extra local -c requirements/dev.lock -o requirements/local.lock
 	@$(LOCK) $(ARGS) pyproject.toml -c requirements/dev.lock -o requirements/worker.lock
 	@$(LOCK) $(ARGS) --group lint -o requirements/lint.lock
+	@$(LOCK) $(ARGS) --group bench -o requirements/bench.lock
 	@printf 'hatchling\neditables\n' | $(LOCK) $(ARGS) - -c requirements/dev.lock -o requirements/build.lock
 
 clean: ## remove the environment, caches, and the embedded broker's data
 	@echo "==> removing $(VENV), .local, caches"
-	@rm -rf $(VENV) $(LINT) grafana/preview/node_modules .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .ci/asyncapi/node_modules
+	@rm -rf $(VENV) $(LINT) $(BENCH) grafana/preview/node_modules .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .ci/asyncapi/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -74,10 +74,10 @@ class Ours:
 
 
 class Peer:
-    """A program of benchmarks/peers: `PROGRAM URL TICKETS SIGNALS`, says `ready` when it has read all that is there."""
+    """A program of benchmarks/peers: `PROGRAM URL TICKETS SIGNALS COUNT`, says `ready` when it has read all that is there."""
 
     #: name -> seconds that it takes to read a ticket, generously
-    KNOWN = {"raw_loop": 25e-6, "redis_zset": 60e-6, "bytewax_flow": 60e-6, "plain_faust": 450e-6}
+    KNOWN = {"heap_timers": 25e-6, "redis_timers": 60e-6, "bytewax_timers": 60e-6, "faust_timers": 500e-6}
 
     def __init__(self, name: str, url: str, folder: Path, python: str = sys.executable) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ class Peer:
         self.tickets, self.topic = f"{self.bus.name}-tickets", f"{self.bus.name}-signals"
         self.process: subprocess.Popen[Any] | None = None
         self._redis: subprocess.Popen[bytes] | None = None
-        self._redis_port = 0
+        self._redis_port = self._count = 0
 
     def lead_s(self, tickets: int, live: int) -> float:
         """How long before the first due one must begin to fill it."""
@@ -94,6 +94,7 @@ class Peer:
 
     async def fill(self, dues: Sequence[int], live: int) -> None:
         """The tickets as records: their key, and when they are due."""
+        self._count = live + len(dues)
         await make_topics(self.bus.url, [self.tickets, self.topic])
         encode, weeks = msgspec.json.encode, text(now_ms() + 500 * preload.HOUR)
         async with Filler(self.bus.url) as filler:
@@ -105,9 +106,9 @@ class Peer:
                 await filler.put(self.tickets, name.encode(), encode({"ticket_id": name, "due": text(at)}))
 
     def start(self) -> None:
-        more = []
-        if self.name == "redis_zset":
-            more = [str(self._start_redis())]
+        more = [str(self._count)]
+        if self.name == "redis_timers":
+            more += [str(self._start_redis())]
         with (self._folder / "peer.log").open("ab") as log:
             command = [self._python, str(PEERS / f"{self.name}.py"), self.bus.url, self.tickets, self.topic, *more]
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=self._folder)

@@ -5,7 +5,7 @@
     python benchmarks/timers.py storm  [--due 100000] [--kill]        all due in one millisecond
     python benchmarks/timers.py memory                                bytes a ticket with two timers, by slope
     python benchmarks/timers.py idle   [--live 1000000] [--seconds 60]
-    python benchmarks/timers.py peers  [--only raw_loop,...] [--kill] the same for others, in turns with the worker
+    python benchmarks/timers.py peers  [--only heap_timers,...] [--kill] the same for others, in turns with the worker
 
 The embedded broker, one worker with 16 lanes, and an outside read_committed consumer in a process of its own, on one machine. A
 live timer is that of a ticket of its own. Tickets are written to the changelog as the worker would have, and read by it at its
@@ -227,7 +227,7 @@ async def run_all(asked: argparse.Namespace, kafka: TunedKafka, folder: Path) ->
         elif asked.part == "live":
             for live in (asked.few, asked.many):
                 one = Ours(kafka.url, here / str(live))
-                note(await steady(one, here, kafka.pid, asked.rate, live, asked.seconds))
+                note(await steady(one, here, kafka.pid, asked.rate, live, asked.seconds) | {"compared": True})
         elif asked.part == "storm":
             note(await storm(Ours(kafka.url, here), here, asked.due, asked.live, kill=asked.kill))
         elif asked.part == "idle":
@@ -239,16 +239,17 @@ async def run_all(asked: argparse.Namespace, kafka: TunedKafka, folder: Path) ->
                 for what in asked.what:
                     one = _contestant(name, kafka.url, here / f"{name}-{what}")
                     if what == "steady":
-                        note(await steady(one, here, kafka.pid, asked.rate, asked.live, asked.seconds))
+                        run = await steady(one, here, kafka.pid, asked.rate, asked.live, asked.seconds)
                     else:
-                        note(await storm(one, here, asked.due, asked.live, kill=what == "kill"))
+                        run = await storm(one, here, asked.due, asked.live, kill=what == "kill")
+                    note(run | {"beside": True})
     return made
 
 
 def _contestant(name: str, url: str, folder: Path) -> Contestant:
     if name == Ours.name:
         return Ours(url, folder)
-    return Peer(name, url, folder, os.environ.get("BYTEWAX_PYTHON", sys.executable) if name == "bytewax_flow" else sys.executable)
+    return Peer(name, url, folder, os.environ.get("BYTEWAX_PYTHON", sys.executable) if name == "bytewax_timers" else sys.executable)
 
 
 def _listed(kind: Callable[[str], object]) -> Callable[[str], list[object]]:
