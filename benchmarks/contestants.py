@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -77,7 +77,7 @@ class Peer:
     """A program of benchmarks/peers: `PROGRAM URL TICKETS SIGNALS COUNT`, says `ready` when it has read all that is there."""
 
     #: name -> seconds that it takes to read a ticket, generously
-    KNOWN = {"heap_timers": 25e-6, "redis_timers": 60e-6, "bytewax_timers": 60e-6, "faust_timers": 500e-6}
+    KNOWN: ClassVar = {"heap_timers": 25e-6, "redis_timers": 60e-6, "bytewax_timers": 60e-6, "faust_timers": 500e-6}
 
     def __init__(self, name: str, url: str, folder: Path, python: str = sys.executable) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,9 @@ class Peer:
                 self._redis_port = int(free.getsockname()[1])
             settings = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--dir", str(self._folder)]
             self._redis = subprocess.Popen(
-                [server, "--port", str(self._redis_port), *settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                [server, "--port", str(self._redis_port), *settings],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
             time.sleep(0.5)
         return self._redis_port

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 
 mpl.use("svg")
-mpl.rcParams.update({"svg.hashsalt": "sla-worker", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
-
-import matplotlib.pyplot as plt
+mpl.rcParams.update(
+    {"svg.hashsalt": "sla-worker", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
+)
 
 #: As in figures.SHARES.
 SHARES = [*(n / 100 for n in range(1, 100)), 0.995, 0.999, 0.9995, 0.9999]
@@ -44,7 +45,9 @@ def chosen(runs: Sequence[dict[str, Any]], by: str, *names: str) -> list[tuple[t
     return [(key, middle(some, by)) for key, some in found.items()]
 
 
-def draw(file: Path, title: str, lines: Sequence[tuple[str, list[float], list[float]]], x: str, y: str, *, log: str = "") -> None:
+def draw(
+    file: Path, title: str, lines: Sequence[tuple[str, list[float], list[float]]], x: str, y: str, *, log: str = ""
+) -> None:
     figure, axes = plt.subplots(figsize=(7.2, 3.6))
     for number, (name, right, up) in enumerate(lines):
         axes.plot(right, up, label=name, color=COLOURS[number % len(COLOURS)], linewidth=1.6)
@@ -69,7 +72,14 @@ def main(runs_file: Path, folder: Path) -> None:
         for (rate, live), run in chosen(ours, "p99", "rate", "live")
     ]
     if lines:
-        draw(folder / "steady.svg", "Lateness at an outside reader", lines, "% of breaches that came within", "ms", log="y")
+        draw(
+            folder / "steady.svg",
+            "Lateness at an outside reader",
+            lines,
+            "% of breaches that came within",
+            "ms",
+            log="y",
+        )
     beside = [run for run in runs if run["what"] == "steady" and run.get("beside")]
     lines = [(NAMES[who], percents, run["figures"]["distribution"]) for (who,), run in chosen(beside, "p99", "who")]
     if lines:

@@ -162,11 +162,33 @@ def _steady_row(who: str, rate: int, live: int, seconds: int, found: list[Run]) 
     times += [f"{median(found, 'p99.9'):.0f}", f"{max(run['figures']['max'] for run in found):.0f}"]
     counts = [str(sum(run["figures"][name] for run in found)) for name in ("early", "lost", "twice")]
     cores = [f"{median(found, name):.2f}" for name in ("cores", "broker_cores")]
-    return [who, f"{rate:,}", f"{live:,}", str(seconds), *times, *counts, *cores, f"{median(found, 'noise'):.1f}", str(len(found))]
+    return [
+        who,
+        f"{rate:,}",
+        f"{live:,}",
+        str(seconds),
+        *times,
+        *counts,
+        *cores,
+        f"{median(found, 'noise'):.1f}",
+        str(len(found)),
+    ]
 
 
 def _storm_table(runs: Sequence[Run]) -> str:
-    head = ("who", "due in one ms", "live", "killed at", "half after s", "last after s", "(from-to)", "early", "lost", "twice", "runs")
+    head = (
+        "who",
+        "due in one ms",
+        "live",
+        "killed at",
+        "half after s",
+        "last after s",
+        "(from-to)",
+        "early",
+        "lost",
+        "twice",
+        "runs",
+    )
     rows = []
     for (who, due, live, kill), found in same(runs, "who", "due", "live", "kill"):
         for run in found:
@@ -183,14 +205,27 @@ def _idle_table(runs: Sequence[Run]) -> str:
     return table(
         ("idle with", "% of a core", "(from-to)", "s", "runs"),
         (
-            [f"{live:,} live", f"{median(found, 'percent'):.2f}", between(found, "percent", ".2f"), str(seconds), str(len(found))]
+            [
+                f"{live:,} live",
+                f"{median(found, 'percent'):.2f}",
+                between(found, "percent", ".2f"),
+                str(seconds),
+                str(len(found)),
+            ]
             for (live, seconds), found in same(runs, "live", "seconds")
         ),
     )
 
 
 def _memory_table(runs: Sequence[Run]) -> str:
-    head = ("a ticket with two timers, 3 facts", "bytes", "(from-to)", "at the height", "a worker without tickets", "runs")
+    head = (
+        "a ticket with two timers, 3 facts",
+        "bytes",
+        "(from-to)",
+        "at the height",
+        "a worker without tickets",
+        "runs",
+    )
     rows = []
     for tickets in sorted({tuple(run["counts"]) for run in runs}):
         found = [run for run in runs if tuple(run["counts"]) == tickets]
@@ -249,7 +284,12 @@ async def run_all(asked: argparse.Namespace, kafka: TunedKafka, folder: Path) ->
 def _contestant(name: str, url: str, folder: Path) -> Contestant:
     if name == Ours.name:
         return Ours(url, folder)
-    return Peer(name, url, folder, os.environ.get("BYTEWAX_PYTHON", sys.executable) if name == "bytewax_timers" else sys.executable)
+    return Peer(
+        name,
+        url,
+        folder,
+        os.environ.get("BYTEWAX_PYTHON", sys.executable) if name == "bytewax_timers" else sys.executable,
+    )
 
 
 def _listed(kind: Callable[[str], object]) -> Callable[[str], list[object]]:

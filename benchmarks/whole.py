@@ -11,13 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.figures import Run, kept, machine, median
 from benchmarks.stage import say
 from benchmarks.timers import TABLES
 
+HERE = Path(__file__).parent
 FOLDER = HERE.parent / "docs" / "benchmarks"
 RUNS, THROUGHPUT, PAGE = FOLDER / "runs.jsonl", FOLDER / "throughput.md", FOLDER / "README.md"
 
@@ -42,7 +42,17 @@ SMALL = (
     ("memory", "--counts", "50000,150000,250000"),
     ("idle", "--live", "200000", "--seconds", "30"),
     ("peers", "--what", "steady", "--live", "10000", "--seconds", "20"),
-    ("peers", "--what", "storm", "--only", "sla-worker,heap_timers,redis_timers,bytewax_timers", "--live", "0", "--due", "20000"),
+    (
+        "peers",
+        "--what",
+        "storm",
+        "--only",
+        "sla-worker,heap_timers,redis_timers,bytewax_timers",
+        "--live",
+        "0",
+        "--due",
+        "20000",
+    ),
 )
 
 #: What was promised of a kind of runs: (which, figure, how it is called, promised, unit, factor)
@@ -87,7 +97,11 @@ def page(runs: list[Run]) -> str:
     alone = [run for run in runs if not run.get("beside") and not run.get("compared")]
     parts = [
         ("Lateness, steady", _table("steady", alone), "steady.svg"),
-        ("Three million live timers beside a hundred thousand", _table("steady", [r for r in runs if r.get("compared")]), ""),
+        (
+            "Three million live timers beside a hundred thousand",
+            _table("steady", [r for r in runs if r.get("compared")]),
+            "",
+        ),
         ("A storm", _table("storm", alone), ""),
         ("Memory", _table("memory", alone), ""),
         ("Idle", _table("idle", alone), ""),
@@ -99,7 +113,9 @@ def page(runs: list[Run]) -> str:
     for title, found, picture in parts:
         if found:
             body += f"## {title}\n\n{found}\n\n" + (f"![{title}]({picture})\n\n" if picture else "")
-    bytewax = "bytewax 0.21.1 runs in an environment of its own." if any("bytewax" in run["who"] for run in runs) else ""
+    bytewax = (
+        "bytewax 0.21.1 runs in an environment of its own." if any("bytewax" in run["who"] for run in runs) else ""
+    )
     return HEAD.format(machine=machine(), promises=_promises(runs), body=body, bytewax=bytewax)
 
 

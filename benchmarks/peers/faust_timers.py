@@ -45,7 +45,7 @@ async def learn(stream):
 
 @app.agent(done)
 async def forget(stream):
-    async for key, _ in stream.items():
+    async for key, _ in stream.items():  # noqa: PERF102 - a stream is no dict
         dues.pop(key, None)
         said.discard(key)
 
