@@ -95,7 +95,8 @@ class Peer:
     async def fill(self, dues: Sequence[int], live: int) -> None:
         """The tickets as records: their key, and when they are due."""
         self._count = live + len(dues)
-        await make_topics(self.bus.url, [self.tickets, self.topic])
+        more = [f"{self.topic}-done"] if self.name == "faust_timers" else []
+        await make_topics(self.bus.url, [self.tickets, self.topic, *more])
         encode, weeks = msgspec.json.encode, text(now_ms() + 500 * preload.HOUR)
         async with Filler(self.bus.url) as filler:
             for number in range(live):
@@ -135,9 +136,8 @@ class Peer:
         assert self.process is not None
         assert self.process.stdout is not None
         while (line := await asyncio.to_thread(self.process.stdout.readline)) != "ready\n":
-            if not line:
+            if not line:  # Faust shows a banner before
                 raise SystemExit(f"{self.name} has ended: {(self._folder / 'peer.log').read_text()[-2000:]}")
-            say(f"{self.name}: {line.strip()}")
 
     def kill(self) -> None:
         assert self.process is not None

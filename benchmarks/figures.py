@@ -39,7 +39,7 @@ def lateness(heard: Heard, dues: Sequence[int], since: float, until: float, *, s
     early = sum(at < dues[number] + strictly for number, at in first.items())
     late = sorted(at - dues[number] for number, at in first.items() if since <= dues[number] < until)
     if not late:
-        raise SystemExit("nothing came in the window")
+        raise SystemExit(f"nothing came in the window, and {len(first)} of {len(dues)} at all")
     return {
         "p50": percentile(late, 0.5),
         "p99": percentile(late, 0.99),

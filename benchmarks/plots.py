@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 
 mpl.use("svg")
 mpl.rcParams.update(
-    {"svg.hashsalt": "sla-worker", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
+    {"svg.hashsalt": "sla-worker", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
 )
 
 #: As in figures.SHARES.

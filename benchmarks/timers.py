@@ -125,7 +125,7 @@ async def idle(one: Ours, live: int, seconds: int) -> Run:
 
 async def memory(url: str, folder: Path, counts: Sequence[int]) -> Run:
     """Resident memory of workers with more and more tickets of two timers: bytes a ticket, by least squares."""
-    held, most = [], []
+    held, most, opened = [], [], []
     for tickets in counts:
         one = Ours(url, folder / str(tickets))
         with one:
@@ -136,10 +136,23 @@ async def memory(url: str, folder: Path, counts: Sequence[int]) -> Run:
             await asyncio.sleep(5)
             held.append(memory_of(one.pids()[0]))
             most.append(memory_of(one.pids()[0], "VmHWM"))
+            opened.append(opened_after(one.worker.log.read_text()))
         say(f"{tickets} tickets: {held[-1] / 2**20:.0f} MiB, at most {most[-1] / 2**20:.0f} MiB")
     line, peak = statistics.linear_regression(counts, held), statistics.linear_regression(counts, most)
     figures = {"bytes": line.slope, "peak_bytes": peak.slope, "empty_mb": line.intercept / 2**20, "held": held}
+    figures["rows_a_second"] = 1 / statistics.linear_regression(counts, opened).slope
     return {"what": "memory", "who": Ours.name, "counts": list(counts), "figures": figures}
+
+
+def opened_after(log: str) -> float:
+    """Seconds from the first assignment until all lanes are open, by the worker's log."""
+    stamps = {}
+    for line in log.splitlines():
+        for what in ("lanes are assigned", "lanes are open"):
+            if line.endswith(what) and what not in stamps:
+                hours, minutes, seconds = line.split()[1].replace(",", ".").split(":")
+                stamps[what] = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return stamps["lanes are open"] - stamps["lanes are assigned"]
 
 
 def show(runs: Sequence[Run]) -> None:

@@ -2,7 +2,7 @@
 
     python bytewax_timers.py URL TICKETS SIGNALS COUNT
 
-Runs in an environment of its own: bytewax 0.21.1 and confluent-kafka (benchmarks/README.md). Without a recovery store a crash
+Runs in an environment of its own: bytewax 0.21.1 and confluent-kafka (.venv-bench). Without a recovery store a crash
 loses all timers that are not due yet; with one it repeats what was said since the last snapshot.
 """
 
