@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 
 from benchmarks import preload
-from benchmarks.stage import LANES, Filler, make_topics, say
+from benchmarks.stage import LANES, Filler, make_topics
 from tests.e2e.world import Bus, WorkerProcess, now_ms, text
 
 PEERS = Path(__file__).parent / "peers"

@@ -39,7 +39,7 @@ def keys(partitions: int, tickets: int = 500_000) -> float:
     return max(found.values()) / (tickets / partitions)
 
 
-def takeover(processes: int, lanes: int, rows: int, pace: float, dice: random.Random, *, moved: int) -> float:
+def takeover(processes: int, rows: int, pace: float, dice: random.Random, *, moved: int) -> float:
     """Seconds in which nobody fires for the lanes of one that died; `moved`: lanes that each survivor reads whole."""
     noticed = SESSION_S - dice.uniform(0, HEARTBEAT_S)
     joined = max(dice.uniform(0, HEARTBEAT_S) for _ in range(processes - 1))
@@ -48,14 +48,18 @@ def takeover(processes: int, lanes: int, rows: int, pace: float, dice: random.Ra
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="?", type=Path, default=Path(__file__).parent.parent / "docs/benchmarks/runs.jsonl")
+    parser.add_argument(
+        "runs", nargs="?", type=Path, default=Path(__file__).parent.parent / "docs/benchmarks/runs.jsonl"
+    )
     parser.add_argument("--tickets", type=int, default=100_000_000)
     parser.add_argument("--processes", type=int, default=32)
     parser.add_argument("--lanes", type=int, default=16, help="partitions of a process")
     asked = parser.parse_args()
     runs = kept(asked.runs)
     memory = [run for run in runs if run["what"] == "memory" and "rows_a_second" in run["figures"]]
-    storms = [r for r in runs if r["what"] == "storm" and r["who"] == "sla-worker" and not r["kill"] and not r.get("beside")]
+    storms = [
+        r for r in runs if r["what"] == "storm" and r["who"] == "sla-worker" and not r["kill"] and not r.get("beside")
+    ]
     if not memory or not storms:
         raise SystemExit(f"{asked.runs} has no run of memory and of a storm: benchmarks/timers.py makes them")
     print(table(("what", "figure", "from"), rows_of(asked, memory, storms)))
@@ -69,9 +73,9 @@ def rows_of(asked: argparse.Namespace, memory: list[Run], storms: list[Run]) -> 
     held, peak, empty = (median(memory, name) for name in ("bytes", "peak_bytes", "empty_mb"))
     pace = median(memory, "rows_a_second")
     fires = storms[0]["due"] / (median(storms, "max") / 1000)
-    few = [takeover(processes, lanes, lane, pace, dice, moved=1) for _ in range(DEATHS)]
-    all_ = [takeover(processes, lanes, lane, pace, dice, moved=lanes + 1) for _ in range(DEATHS)]
-    gone = [takeover(processes, lanes, lane, pace, dice, moved=lanes * 2) for _ in range(DEATHS)]
+    few = [takeover(processes, lane, pace, dice, moved=1) for _ in range(DEATHS)]
+    all_ = [takeover(processes, lane, pace, dice, moved=lanes + 1) for _ in range(DEATHS)]
+    gone = [takeover(processes, lane, pace, dice, moved=lanes * 2) for _ in range(DEATHS)]
     changelog = tickets * (ROW + AROUND) / 2**30
     loose = partitions * 64 / 1024
     return [
