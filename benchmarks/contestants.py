@@ -27,18 +27,23 @@ PEERS = Path(__file__).parent / "peers"
 
 
 class Ours:
-    """The worker."""
+    """The worker; or several, with equal shares of the lanes."""
 
     name = "sla-worker"
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, workers: int = 1) -> None:
         self.stage = preload.Stage(url, folder)
         self.topic = self.stage.bus.signals
-        self.worker = WorkerProcess(self.stage.bus, SLA_PARTITIONS=str(LANES))
+        self.workers = [
+            WorkerProcess(self.stage.bus, f"worker{number}", SLA_PARTITIONS=str(LANES)) for number in range(workers)
+        ]
+        self.worker = self.workers[0]
+        if workers > 1:
+            self.name = f"sla-worker x {workers}"
 
     def lead_s(self, tickets: int, live: int) -> float:
         """How long before the first due one must begin to fill it."""
-        return 16 + tickets * 75e-6 + live * 40e-6
+        return 14 + tickets * 50e-6 + live * 25e-6
 
     async def fill(self, dues: Sequence[int], live: int) -> None:
         """So many tickets that are due in weeks, and one for each due."""
@@ -49,28 +54,37 @@ class Ours:
         await self.stage.write(rows)
 
     def start(self) -> None:
-        self.worker.start()
+        for worker in self.workers:
+            if worker.process is None or worker.process.poll() is not None:
+                worker.start()
 
     async def ready(self) -> None:
-        """All lanes are open, and nothing is left to be judged anew."""
-        await self.worker.ready(180)
+        """All lanes are open, each worker has its share, and nothing is left to be judged anew."""
+        share, end = LANES // len(self.workers), time.monotonic() + 180
+        for worker in self.workers:
+            await worker.ready(180)
+            while await asyncio.to_thread(worker.metric, "sla_owned_partitions") != share:
+                if time.monotonic() > end:
+                    raise SystemExit(f"a worker has not got {share} lanes")
+                await asyncio.sleep(0.5)
         stale = await asyncio.to_thread(self.worker.metric, "sla_stale_tickets")
         if stale:
             raise SystemExit(f"{stale:.0f} tickets were written under other rules than the worker's")
 
     def kill(self) -> None:
+        """The first of them."""
         self.worker.kill()
 
     def pids(self) -> list[int]:
         """Of all its processes."""
-        assert self.worker.process is not None
-        return [self.worker.process.pid]
+        return [worker.process.pid for worker in self.workers if worker.process is not None]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.worker.__exit__()
+        for worker in self.workers:
+            worker.__exit__()
 
 
 class Peer:

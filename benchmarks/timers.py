@@ -271,13 +271,17 @@ async def run_all(asked: argparse.Namespace, kafka: TunedKafka, folder: Path) ->
     for number in range(asked.runs):
         here = folder / f"run{number}"
         if asked.part == "steady":
-            note(await steady(Ours(kafka.url, here), here, kafka.pid, asked.rate, asked.live, asked.seconds))
+            note(
+                await steady(
+                    Ours(kafka.url, here, asked.workers), here, kafka.pid, asked.rate, asked.live, asked.seconds
+                )
+            )
         elif asked.part == "live":
             for live in (asked.few, asked.many):
                 one = Ours(kafka.url, here / str(live))
                 note(await steady(one, here, kafka.pid, asked.rate, live, asked.seconds) | {"compared": True})
         elif asked.part == "storm":
-            note(await storm(Ours(kafka.url, here), here, asked.due, asked.live, kill=asked.kill))
+            note(await storm(Ours(kafka.url, here, asked.workers), here, asked.due, asked.live, kill=asked.kill))
         elif asked.part == "idle":
             note(await idle(Ours(kafka.url, here), asked.live, asked.seconds))
         elif asked.part == "memory":
@@ -328,6 +332,8 @@ def main() -> None:
         if name in ("storm", "peers"):
             part.add_argument("--due", type=int, default=100_000)
     made["storm"].add_argument("--kill", action="store_true", help="kill -9 when a fifth is on the topic")
+    for name in ("steady", "storm"):
+        made[name].add_argument("--workers", type=int, default=1, help="processes that share the lanes")
     made["live"].add_argument("--few", type=int, default=100_000)
     made["live"].add_argument("--many", type=int, default=3_000_000)
     made["memory"].add_argument("--counts", type=_listed(int), default=[100_000, 400_000, 700_000, 1_000_000])
