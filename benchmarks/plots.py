@@ -15,9 +15,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 mpl.use("svg")
-mpl.rcParams.update(
-    {"svg.hashsalt": "sla-worker", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
-)
+mpl.rcParams.update({"svg.hashsalt": "sla-worker", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
 
 #: As in figures.SHARES.
 SHARES = [*(n / 100 for n in range(1, 100)), 0.995, 0.999, 0.9995, 0.9999]
