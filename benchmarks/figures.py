@@ -55,7 +55,8 @@ def lateness(heard: Heard, dues: Sequence[int], since: float, until: float, *, s
 
 
 def keep(file: Path | None, run: Run) -> Run:
-    """Append a run to a file of runs."""
+    """Append a run, with the commit that it was made on, to a file of runs."""
+    run["commit"] = commit()
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a") as out:
@@ -101,18 +102,22 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def machine() -> str:
-    """What it ran on: cores, memory, system, versions, and of which commit."""
+    """What it ran on: cores, memory, system, versions."""
     cpu = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?"
     )
     memory = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
     packages = ", ".join(f"{name} {version(name)}" for name in ("faust-streaming", "aiokafka", "msgspec", "redis"))
-    asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return (
         f"{os.cpu_count()} cores ({cpu}), {memory / 2**20:.0f} GiB, {platform.system()} {platform.release().split('-')[0]}, "
-        f"Python {platform.python_version()}, {packages}, Kafka 4.3.1 (embedded, one node, on the same cores); "
-        f"commit {asked.stdout.strip() or 'unknown'}"
+        f"Python {platform.python_version()}, {packages}, Kafka 4.3.1 (embedded, one node, on the same cores)"
     )
+
+
+def commit() -> str:
+    """What is checked out here."""
+    asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or "unknown"
 
 
 def _lines(path: str) -> list[str]:

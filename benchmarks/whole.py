@@ -86,10 +86,11 @@ PROMISES = (
 HEAD = """\
 # How late, how much, how fast
 
-What the worker did on one machine, beside other ways of doing it, measured by `make bench ARGS=--full`. The broker, the worker and the
-outside consumer share that machine's cores. Figures are medians; beside them from which run to which.
+What the worker did on one machine, beside other ways of doing it. `make bench ARGS=--full` makes this page at the promised sizes, with five
+runs each; `make bench` at smaller ones. The broker, the worker and the outside consumer share that machine's cores. Figures are
+medians; beside them from which run to which, and how many runs there were.
 
-{machine}
+{machine}; commits {commits}
 
 ## What was promised
 
@@ -135,7 +136,8 @@ def page(runs: list[Run]) -> str:
     bytewax = (
         "bytewax 0.21.1 runs in an environment of its own." if any("bytewax" in run["who"] for run in runs) else ""
     )
-    return HEAD.format(machine=machine(), promises=_promises(runs), body=body, bytewax=bytewax)
+    commits = ", ".join(sorted({run["commit"].removesuffix("-dirty") for run in runs}))
+    return HEAD.format(machine=machine(), commits=commits, promises=_promises(runs), body=body, bytewax=bytewax)
 
 
 def _table(what: str, runs: list[Run]) -> str:
