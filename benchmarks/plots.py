@@ -79,7 +79,9 @@ def main(runs_file: Path, folder: Path) -> None:
             log="y",
         )
     beside = [run for run in runs if run["what"] == "steady" and run.get("beside")]
-    lines = [(NAMES.get(who, who), percents, run["figures"]["distribution"]) for (who,), run in chosen(beside, "p99", "who")]
+    lines = [
+        (NAMES.get(who, who), percents, run["figures"]["distribution"]) for (who,), run in chosen(beside, "p99", "who")
+    ]
     if lines:
         title = f"The same {beside[0]['rate']:,} dues a second, {beside[0]['live']:,} live"
         draw(folder / "peers.svg", title, lines, "% of signals that came within", "ms", log="y")
