@@ -77,6 +77,7 @@ class Lane:
         self._task: asyncio.Task[None] | None = None
         self._verified: dict[str, int] = {}
         self._ahead_since: dict[str, tuple[tuple[int, int], float]] = {}
+        self._worked = 0
         self._passage = Passage(shop.gate, self.parts, shop.readings, shop.now)
         self._closed = False
         self._over = asyncio.Event()
@@ -297,12 +298,19 @@ class Lane:
             await self._sleep(waits_for_gate)
 
     async def _read(self, flush: Flush, chunk: Chunk) -> None:
-        """Apply a chunk, some records at a time, and only one lane's in a round of the loop."""
+        """Apply a chunk, some records at a time."""
         for start in range(0, len(chunk.records), _BREATH):
             some = chunk.records[start : start + _BREATH]
+            self.desk.read(flush, Chunk(chunk.topic, chunk.since, some, chunk.ack))
+            await self._breathe(len(some))
+
+    async def _breathe(self, worked: int) -> None:
+        """Let the others have the loop, when what was worked on adds up to a slice; only one lane goes on in a round of it."""
+        self._worked += worked
+        if self._worked >= _BREATH:
+            self._worked = 0
             async with self.shop.turns.slice():
-                self.desk.read(flush, Chunk(chunk.topic, chunk.since, some, chunk.ack))
-            await asyncio.sleep(0)
+                await asyncio.sleep(0)
 
     async def _waits_for_more(self, flush: Flush, taken: int, waits_for_gate: bool) -> bool:
         """Is it too soon for another transaction? Then it waits for more records, the next due, or until it is time.
@@ -405,11 +413,10 @@ class Lane:
     async def _speak(self, flush: Flush, until: int) -> None:
         """Say what is due, some tickets at a time."""
         for _ in range(0, _FIRES_A_FLUSH, _BREATH):
-            async with self.shop.turns.slice():
-                fired = self.desk.fire(flush, until, _BREATH)
+            fired = self.desk.fire(flush, until, _BREATH)
             if fired < _BREATH:
                 break
-            await asyncio.sleep(0)
+            await self._breathe(fired)
 
     async def _opens_for(self) -> int | None:
         """The instant (UTC ms) up to which the lane may fire; None while the gate is closed."""
