@@ -1,11 +1,13 @@
 """Events a second of one process that catches up with a backlog: the worker, its shell alone, a plain Faust app, a raw loop.
 
-    python benchmarks/throughput.py [worker] [shell] [plain] [raw] [--runs 5]
+    python benchmarks/throughput.py [worker] [shell] [plain] [raw] [--runs 5] [--share 0.2] [--log FILE]
+    python benchmarks/throughput.py --runs 0 --log FILE
 
 A real Kafka on the same machine, sixteen partitions, the mixed workload of workload.py on both sources before anybody reads.
 All take turns, in each run in another order. An event counts when its effect is in the log: of lanes by the positions in
 the committed changelog, of the others by the records that they wrote, each at its own timestamp; so nothing is measured by who
 is measured, and nobody reads along meanwhile. Rates are from a tenth of the way to its end, CPU is of that span, too.
+With `--log` each run becomes a line of a file, and the table is made of all lines in it: so runs can be made one at a time.
 """
 
 from __future__ import annotations
@@ -40,7 +42,6 @@ from benchmarks.stage import (
     percentile,
     preload,
     say,
-    spread,
 )
 from benchmarks.workload import records
 from tests.e2e.world import Bus, WorkerProcess, now_ms
@@ -60,8 +61,12 @@ NAMES = {
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """Events a second, us of CPU an event (whole process, main thread), share of a core of the broker, peak MB."""
+    """One run: events a second, us of CPU an event (whole process, main thread), cores that the broker had, peak MB, noise
+    (p99 of a bare sleeper, ms).
+    """
 
+    who: str
+    machine: str
     rate: float
     cpu: float
     main: float
@@ -98,8 +103,8 @@ class Watch:
 class Race:
     """One broker, one backlog, and whoever reads it."""
 
-    def __init__(self, kafka: Kafka, bus: Bus) -> None:
-        self.kafka, self.bus = kafka, bus
+    def __init__(self, kafka: Kafka, bus: Bus, events: dict[str, int]) -> None:
+        self.kafka, self.bus, self.events = kafka, bus, events
 
     async def run(self, who: str, name: str) -> Pace:
         """Start it, let it read, end it, and look at what is in the log."""
@@ -115,7 +120,7 @@ class Race:
             watch = Watch(worker.process.pid, self.kafka.pid)
             log = {"raw": out, "plain": f"{self.bus.name}-{name}-tickets-changelog"}.get(who)
             deadline = time.monotonic() + 60
-            while await self._done(worker, log) < EVENTS[who]:
+            while await self._done(worker, log) < self.events[who]:
                 if worker.process.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(f"{who} did not get there:\n{worker.log.read_text()[-3000:]}")
                 watch.note()
@@ -126,12 +131,11 @@ class Race:
             peak = memory_of(worker.process.pid, "VmHWM") / 1e6
             worker.kill()
         steps = await self._positions(f"{self.bus.name}-{name}") if log is None else await self._written(log)
-        since, until, done = _middle(steps, EVENTS[who])
+        since, until, done = _middle(steps, self.events[who])
         whole, main, broker = watch.between(since, until)
         seconds = (until - since) / 1000
-        return Pace(
-            done / seconds, whole / done * 1e6, main / done * 1e6, broker / seconds, peak, percentile(late, 0.99)
-        )
+        costs = (whole / done * 1e6, main / done * 1e6, broker / seconds)
+        return Pace(who, _machine(), done / seconds, *costs, peak, percentile(late, 0.99))
 
     def _command(self, who: str) -> Sequence[str]:
         if who == "worker":
@@ -194,54 +198,68 @@ def _machine() -> str:
     names = ("faust-streaming", "mode-streaming", "aiokafka", "msgspec")
     packages = ", ".join(f"{name} {version(name)}" for name in names)
     model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
-    return f"{os.cpu_count()} cores ({model.partition(':')[2].strip()}), Python {platform.python_version()}, {packages}"
+    commit = subprocess.run(("git", "describe", "--always", "--dirty"), capture_output=True, text=True, check=False)
+    processor = f"{os.cpu_count()} cores ({model.partition(':')[2].strip()})"
+    return f"{processor}, Python {platform.python_version()}, {packages}; commit {commit.stdout.strip()}"
 
 
-async def race(folder: Path, who: Sequence[str], runs: int) -> None:
+async def race(folder: Path, who: Sequence[str], runs: int, share: float, log: Path) -> None:
+    """All of `who` in turns, so often; each run is added to `log`."""
     with Kafka(folder / "kafka", say=say) as kafka:
         bus = Bus(kafka.url, folder)
         await make_topics(kafka.url, [bus.created, bus.updated, bus.signals, bus.handoffs, bus.reports, bus.dead])
-        events, now = max(EVENTS[one] for one in who) * 21 // 20, now_ms()
+        goals = {one: int(EVENTS[one] * share) for one in who}
+        events, now = max(goals.values()) * 21 // 20, now_ms()
         # Opened within the last minutes: nothing is long overdue, some marks are.
         await preload(bus, records(events, 40_000, now - 20 * 60_000, now))
         say(f"{events} events are loaded")
-        found: dict[str, list[Pace]] = {one: [] for one in who}
-        race_ = Race(kafka, bus)
+        race_ = Race(kafka, bus, goals)
         for run in range(runs):
             for one in who if run % 2 == 0 else list(reversed(who)):
                 pace = await race_.run(one, f"{one}{run}")
-                found[one].append(pace)
+                with log.open("ab") as lines:
+                    lines.write(msgspec.json.encode(pace) + b"\n")
                 say(f"run {run + 1}: {NAMES[one]}: {pace.rate:,.0f}/s, {pace.cpu:.1f} us of CPU an event")
-    _show(found, runs)
 
 
-def _show(found: dict[str, list[Pace]], runs: int) -> None:
-    commit = subprocess.run(("git", "describe", "--always", "--dirty"), capture_output=True, text=True, check=False)
-    print(f"{_machine()}; commit {commit.stdout.strip()}; medians of {runs} (from smallest to greatest: spread)\n")
-    print(
-        "| one process | events/s | spread | CPU us an event | of it main thread | broker, cores | peak MB | noise p99 ms |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    for who, paces in found.items():
-        rates = [pace.rate for pace in paces]
+def show(log: Path) -> None:
+    """The table of all runs in `log`."""
+    paces = [msgspec.json.decode(line, type=Pace) for line in log.read_bytes().splitlines()]
+    for machine in dict.fromkeys(pace.machine for pace in paces):
+        print(machine)
+    print()
+    print("| one process | events/s | (from-to) | CPU us an event | of it main thread ", end="")
+    print("| broker, cores | peak MB | noise p99 ms | runs |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    rates: dict[str, float] = {}
+    for who, name in NAMES.items():
+        ours = [pace for pace in paces if pace.who == who]
+        if not ours:
+            continue
+        each = [pace.rate for pace in ours]
+        rates[who] = median(each)
         print(
-            f"| {NAMES[who]} | {median(rates):,.0f} | {spread(rates):,.0f} | {median([p.cpu for p in paces]):.1f} "
-            f"| {median([p.main for p in paces]):.1f} | {median([p.broker for p in paces]):.2f} "
-            f"| {median([p.peak for p in paces]):.0f} | {median([p.late for p in paces]):.2f} |"
+            f"| {name} | {rates[who]:,.0f} | {min(each):,.0f}-{max(each):,.0f} | {median([p.cpu for p in ours]):.1f} "
+            f"| {median([p.main for p in ours]):.1f} | {median([p.broker for p in ours]):.2f} "
+            f"| {median([p.peak for p in ours]):.0f} | {median([p.late for p in ours]):.2f} | {len(ours)} |"
         )
-    if "worker" in found and "plain" in found:
-        ratios = [ours.rate / theirs.rate for ours, theirs in zip(found["worker"], found["plain"], strict=True)]
-        print(f"\nthe worker / plain Faust, of each run: {median(ratios):.1f} times (spread {spread(ratios):.1f})")
+    if "worker" in rates and "plain" in rates:
+        print(f"\nthe worker against plain Faust, medians: {rates['worker'] / rates['plain']:.1f} times")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("who", nargs="*", default=list(NAMES))
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=5, help="of each; 0: only the table of what --log has")
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual number of events")
+    parser.add_argument("--log", type=Path, help="a file to which each run is added as a line of JSON")
     given = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # topics that are not there yet
     with tempfile.TemporaryDirectory(prefix="sla-bench-") as folder:
-        asyncio.run(race(Path(folder), given.who, given.runs))
+        log = given.log or Path(folder) / "runs.jsonl"
+        if given.runs:
+            asyncio.run(race(Path(folder), given.who, given.runs, given.share, log))
+        show(log)
 
 
 if __name__ == "__main__":
