@@ -8,7 +8,7 @@ ahead of the changelog.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from worker.stream import mapped, position, wire
 from worker.stream.agenda import Agenda
 from worker.stream.counting import Counts
 from worker.stream.dead import DeadLetter, encode_dead
+from worker.stream.hot import Hot
 from worker.stream.opening import Loaded, is_stale
 from worker.stream.outbox import Record
 from worker.stream.position import Position, Reached
@@ -38,8 +39,6 @@ log = logging.getLogger(__name__)
 
 #: How long tickets are judged anew at a time: nothing else happens in the loop meanwhile.
 _REJUDGING_S = 0.025
-#: Tickets kept decoded, a lane. Each is a few kilobytes and a hundred objects that a garbage collection looks at.
-_HOT = 1000
 #: A record of the changelog may have 1 MB by a broker's defaults.
 _ROW_BYTES = 900_000
 
@@ -54,8 +53,7 @@ class Desk:
         self.position = Position(position.VERSION, {}, 0)
         self.stale: deque[bytes] = deque()
         self.counts = Counts()
-        #: in this kind of dict the oldest is found at once; in a plain one behind all that were taken out before
-        self._hot: OrderedDict[bytes, Ticket] = OrderedDict()
+        self._hot = Hot()
         self._shown: dict[bytes, bytes] = {}
         self._tzdata = tzdata_digest()
         self.notes: dict[bytes, bytes] = {}
@@ -65,7 +63,7 @@ class Desk:
     def take_over(self, loaded: Loaded) -> None:
         """Go on from what was loaded."""
         self.rows, self.agenda, self.position = loaded.rows, loaded.agenda, loaded.position
-        self.stale, self._hot, self._shown = deque(loaded.stale), OrderedDict(), {}
+        self.stale, self._hot, self._shown = deque(loaded.stale), Hot(), {}
         self.counts = loaded.counts
         self.notes = loaded.notes
         self._collector = Collector(loaded.notes, self.shop.now())
@@ -110,7 +108,7 @@ class Desk:
             row = self.rows.get(key)
             if row is not None and key not in flush.tickets and is_stale(self.shop, row):
                 flush.tickets[key] = self._tick(flush, key, tick)
-                self._hot.pop(key, None)  # a million of them pass by
+                self._hot.drop(key)  # a million of them pass by
 
     def _clocked(self, until: int) -> Tick:
         return Tick(until, self.shop.settings.settle, self.position.announce_from)
@@ -257,14 +255,12 @@ class Desk:
         if outcome.changed:
             flush.tickets[key] = outcome
         if outcome.ticket is None:
-            self._hot.pop(key, None)
+            self._hot.drop(key)
             if key in self.rows:
                 flush.tickets[key] = outcome
                 self.counts.changed(self.rows.pop(key), None)
             return
-        self._hot[key] = outcome.ticket
-        if len(self._hot) > _HOT:
-            self._hot.popitem(last=False)
+        self._hot.put(key, outcome.ticket)
 
     def _tick(self, flush: Flush, key: bytes, tick: Tick) -> Outcome:
         ticket = self._ticket(flush, key)
@@ -323,5 +319,5 @@ class Desk:
             log.warning("a ticket of %d bytes was folded early", len(row))
             ticket = lighter
             row = pack(ticket, outcome.wake_at, version)
-            self._hot[key] = ticket
+            self._hot.put(key, ticket)
         return row
