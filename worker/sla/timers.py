@@ -297,6 +297,7 @@ def rescheduled(timer: Timer) -> Timer:
     if timer.breach is None and target.marks:
         calendar, reached, revealed = target.calendar, timer.reached, timer.revealed
         ms, plain = covered_ms(target, started) or 0, _plain(holes)
+        solid = due - started == ms  # every instant up to the due counts, and no hole is before it
         for mark in target.marks:
             if reached and any(m.mark == mark for m in reached):
                 continue
@@ -304,7 +305,10 @@ def rescheduled(timer: Timer) -> Timer:
                 at: int | None = due - mark.before_ms
             else:
                 part = ms * mark.numerator // mark.denominator
-                at = calendar.due_with_holes(started, part, plain) if plain else calendar.due(started, part)
+                if solid:
+                    at = started + part
+                else:
+                    at = calendar.due_with_holes(started, part, plain) if plain else calendar.due(started, part)
             if at is not None and at >= revealed:
                 marks.append((at, mark))
     return replace(timer, due=due, marks=tuple(marks), next_at=_next(timer, due, marks))
