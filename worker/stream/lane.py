@@ -321,7 +321,7 @@ class Lane:
         rest = self._said_at + _PACE_S - self.shop.monotonic()
         if not flush or flush.is_heard or rest <= 0 or self.shop.settings.clock == "event":
             return False
-        if self._closed or self._adopted is not None or self.desk.stale:
+        if self._closed or self._adopted is not None or self.shop.turns.has(self.number):
             return False
         if len(self._inbox) == taken:
             self._wake.clear()

@@ -59,6 +59,10 @@ class Turns:
         self._on.add(lane)
         return True
 
+    def has(self, lane: int) -> bool:
+        """Is it this lane's turn to judge anew?"""
+        return lane in self._on
+
     def slice(self) -> AbstractAsyncContextManager[None]:
         """Held while a slice is worked on."""
         return self._slice
