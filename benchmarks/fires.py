@@ -133,12 +133,12 @@ def main() -> None:
         gc.collect()
         gc.freeze()
         rounds.append(storm(desk))
-    print(f"{'a due costs':12} {'us':>8} {'spread':>8}")
+    print(f"{'a due costs':12} {'us':>8} {'least':>8} {'most':>8}")
     for what in rounds[0]:
         figures = [one[what] for one in rounds]
-        print(f"{what:12} {statistics.median(figures):8.1f} {max(figures) - min(figures):8.1f}")
+        print(f"{what:12} {statistics.median(figures):8.1f} {min(figures):8.1f} {max(figures):8.1f}")
     whole = [sum(one.values()) for one in rounds]
-    print(f"{'all':12} {statistics.median(whole):8.1f} {max(whole) - min(whole):8.1f}")
+    print(f"{'all':12} {statistics.median(whole):8.1f} {min(whole):8.1f} {max(whole):8.1f}")
 
 
 if __name__ == "__main__":

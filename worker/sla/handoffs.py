@@ -231,9 +231,11 @@ def owner_at(custody: Custody, rota: Rota, at: int) -> str:
 
 def owners(custody: Custody, rota: Rota, since: int, until: int) -> Iterator[tuple[int, int, str]]:
     """[since, until) cut where the owner changes: (from, to, owner)."""
-    ends = [*(span.since for span in custody.spans[1:]), 2**62]
-    for number, (span, end) in enumerate(zip(custody.spans, ends, strict=True)):
-        start, stop = since if number == 0 else max(since, span.since), min(until, end)
+    spans = custody.spans
+    last = len(spans) - 1
+    for number, span in enumerate(spans):
+        start = since if number == 0 else max(since, span.since)
+        stop = until if number == last else min(until, spans[number + 1].since)
         if start >= stop:
             continue
         if span.holder is None:

@@ -160,6 +160,7 @@ class Rota:
         self._low = self._high = 0
         self._boundaries: dict[tuple[int, int], Boundary] = {}
         self._holidays: dict[str, list[tuple[int, int]]] = {}
+        self._quiet: dict[str, tuple[list[int], list[str]]] = {}
         # stretches of time with one answer to who has been on duty longest: their ends, and (known from, who)
         self._until: list[int] = []
         self._stretches: list[tuple[int, str | None]] = []
@@ -273,25 +274,40 @@ class Rota:
 
     def quiet_owner(self, at: int, home: str) -> str:
         """The owner of a ticket below critical: a function of the instant and of its home office."""
-        if self._weekend.is_open(at):
-            return WEEKEND_TEAM
-        for since, until in self._holidays_of(home, at):
-            if since <= at < until:
-                return STANDARD_TEAM
-        return home
+        edges, whose = self._quiet_of(at, home)
+        return whose[bisect_right(edges, at) - 1]
 
     def quiet_spans(self, since: int, until: int, home: str) -> Iterator[tuple[int, int, str]]:
         """[since, until) of a ticket below critical, cut where the owner changes."""
-        edges = {since, until}
-        for window in self._weekend.windows(since, until):
-            edges.update(window)
         self._reach(since)
-        self._reach(until)
-        for window in self._holidays_of(home, until):
-            edges.update(window)
-        inside = sorted(edge for edge in edges if since <= edge <= until)
-        for start, end in pairwise(inside):
-            yield start, end, self.quiet_owner(start, home)
+        edges, whose = self._quiet_of(until, home)
+        first, last = bisect_right(edges, since) - 1, bisect_left(edges, until) - 1
+        while first < last:  # seldom: most promises are due before a weekend or a holiday begins
+            yield since, edges[first + 1], whose[first]
+            since, first = edges[first + 1], first + 1
+        if since < until:
+            yield since, until, whose[first]
+
+    def _quiet_of(self, at: int, home: str) -> tuple[list[int], list[str]]:
+        """Of the years that are compiled: the instants at which a weekend or a holiday begins or ends, and who has the tickets
+        of this home office that are below critical from each of them on.
+        """
+        self._reach(at)
+        found = self._quiet.get(home)
+        if found is None:
+            low, high = self._low, self._high
+            holidays = self._holidays.get(home, [])
+            windows = (*self._weekend.windows(low, high), *holidays)
+            edges = sorted({low, *(edge for window in windows for edge in window if low <= edge < high)})
+            whose = [self._quiet_at(edge, holidays) or home for edge in edges]
+            found = self._quiet[home] = edges, whose
+        return found
+
+    def _quiet_at(self, at: int, holidays: list[tuple[int, int]]) -> str | None:
+        """The team that has tickets below critical at this instant; None: their home office."""
+        if self._weekend.is_open(at):
+            return WEEKEND_TEAM
+        return STANDARD_TEAM if any(since <= at < until for since, until in holidays) else None
 
     def stand_in(self, who: str, customer: str | None, at: int) -> str:
         """`who`, or the Premier team where it stands by for this customer in the weekend team's place."""
@@ -304,6 +320,9 @@ class Rota:
     def stand_ins(self, since: int, until: int, who: str, customer: str | None) -> Iterator[tuple[int, int, str]]:
         """[since, until) of one owner, cut where the Premier team stands in."""
         bookings = self._bookings.get(customer, ()) if who == WEEKEND_TEAM and customer is not None else ()
+        if not bookings:
+            yield since, until, who
+            return
         edges = {since, until}
         for booking in bookings:
             edges.update((booking.since, booking.until))
@@ -326,10 +345,6 @@ class Rota:
                 return Boundary(at, shift.who, self.ring[other], max(at - self.roster.lead_ms, since), since)
         return Boundary(at, shift.who, None, at - min(self.roster.lead_ms, at - shift.opens), at)
 
-    def _holidays_of(self, office: str, at: int) -> list[tuple[int, int]]:
-        self._reach(at)
-        return self._holidays.get(office, [])
-
     def _reach(self, at: int) -> None:
         if self._low <= at < self._high:
             return
@@ -342,6 +357,7 @@ class Rota:
             self._low = -(2**62)
         if at >= self._high:
             self._high = 2**62
+        self._quiet.clear()
 
     def _compile(self, since: int, until: int) -> None:
         """Shifts of [since, until), with a margin at both ends: a gap is seen whole."""
