@@ -335,10 +335,10 @@ def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
     if ended is not None and ended + rules.forget_ms < tick.at:
         return Outcome(None, speech.signals, packets, counts=("forgotten",), historic=historic)
     if not speech.changed and told is ticket.said.handoffs:
-        return Outcome(ticket, wake_at=_wake(replace(ticket, book=now), rules, tick.settle), changed=False)
-    spoken = replace(ticket, said=replace(speech.record_after(), handoffs=told))
-    wake_at = _wake(replace(spoken, book=now), rules, tick.settle)
-    return Outcome(spoken, speech.signals, packets, wake_at, historic=historic)
+        return Outcome(ticket, wake_at=_looked_at(ticket, now, ticket.said, rules, tick.settle), changed=False)
+    said = speech.record_after(told)
+    wake_at = _looked_at(ticket, now, said, rules, tick.settle)
+    return Outcome(replace(ticket, said=said), speech.signals, packets, wake_at, historic=historic)
 
 
 def _handed_over(
@@ -403,11 +403,15 @@ def _judged_from(ticket: Ticket) -> int:
     return max(folded, -(2**62) if ticket.said.rejudged_at is None else ticket.said.rejudged_at)
 
 
-def _wake(ticket: Ticket, rules: Rules, settle: int = 0) -> int | None:
+def _wake(ticket: Ticket, rules: Rules) -> int | None:
     """When the ticket next needs a look, on what is known: the earliest mark, due, debt, or its end."""
-    book, record = ticket.book, ticket.said
-    if book is None:
+    if ticket.book is None:
         return min(fact.known_at for fact in ticket.facts) + rules.orphan_ms
+    return _looked_at(ticket, ticket.book, ticket.said, rules, 0)
+
+
+def _looked_at(ticket: Ticket, book: Book, record: Record, rules: Rules, settle: int) -> int | None:
+    """When a ticket next needs a look that stands as in `book`, and of which `record` was said."""
     at = book.next_at
     for timer in (*book.past, *book.timers) if book.past else book.timers:
         if record.finished and is_closed_case(record, timer):

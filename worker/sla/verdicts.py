@@ -73,7 +73,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 def was_warned(warned: Iterable[Warned], timer: Timer, mark: Mark) -> bool:
     """Was this mark of this cycle said, or is it owed?"""
-    return any(w.mark == mark.text and w.armed_by == timer.armed_by and w.metric == timer.metric for w in warned)
+    for one in warned:
+        if one.mark == mark.text and one.armed_by == timer.armed_by and one.metric == timer.metric:
+            return True
+    return False
 
 
 def is_closed_case(record: Record, timer: Timer) -> bool:
@@ -83,7 +86,10 @@ def is_closed_case(record: Record, timer: Timer) -> bool:
 
 def is_said(breached: Iterable[Breached], timer: Timer) -> bool:
     """Does a breach of this cycle stand?"""
-    return any(b.standing and b.metric == timer.metric and b.armed_by == timer.armed_by for b in breached)
+    for one in breached:  # noqa: SIM110 - asked for each timer of each due: any() would cost four times as much
+        if one.standing and one.metric == timer.metric and one.armed_by == timer.armed_by:
+            return True
+    return False
 
 
 def borne_out(book: Book, old: Breached) -> bool:
@@ -127,10 +133,7 @@ class Speech:
 
     def breach(self, timer: Timer, moment: Moment) -> None:
         """The cycle's breach, unless one stands already or the due still settles."""
-        for old in self.breached:
-            if old.standing and old.metric == timer.metric and old.armed_by == timer.armed_by:
-                return
-        if moment.due + self.tick.settle >= self.tick.at:
+        if is_said(self.breached, timer) or moment.due + self.tick.settle >= self.tick.at:
             return
         if is_closed_case(self.record, timer):
             return
@@ -182,14 +185,16 @@ class Speech:
         self.heard.append((at, signal))
         return True
 
-    def record_after(self) -> Record:
-        """What has been said of the ticket now."""
-        return replace(self.record, warned=tuple(self.warned), breached=tuple(self.breached))
+    def record_after(self, handoffs: tuple[Told, ...]) -> Record:
+        """What has been said of the ticket now; `handoffs` is what was told of those."""
+        record = self.record
+        return Record(tuple(self.warned), tuple(self.breached), record.rejudged_at, record.finished, handoffs)
 
     @property
     def signals(self) -> tuple[Signal, ...]:
         """In the order in which it came to pass: what is taken back first, then marks and breaches by their instant."""
-        self.heard.sort(key=lambda said: (said[0], said[1].metric, said[1].cycle, said[1].kind))
+        if len(self.heard) > 1:
+            self.heard.sort(key=lambda said: (said[0], said[1].metric, said[1].cycle, said[1].kind))
         return tuple(signal for _, signal in self.heard)
 
 
@@ -200,7 +205,7 @@ def identity(ticket_id: str, metric: str, armed_by: str, kind: str, mark: str, d
 
 
 def _timer(book: Book, metric: str, armed_by: str) -> Timer | None:
-    for timer in (*book.timers, *book.past):
+    for timer in (*book.timers, *book.past) if book.past else book.timers:
         if timer.armed_by == armed_by and timer.metric == metric:
             return timer
     return None
@@ -270,7 +275,7 @@ def _held(
         return None, {}, None
     owner = owner_at(custody, rota, moment.at)
     pieces = list(owners(custody, rota, moment.started, moment.at))
-    if len({who for _, _, who in pieces}) == 1:
+    if len(pieces) == 1 or len({who for _, _, who in pieces}) == 1:
         by_office = {pieces[0][2]: spent}
     else:
         holes = tuple((since, until) for since, until, _ in moment.holes)
