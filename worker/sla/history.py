@@ -219,7 +219,8 @@ def _inside(book: Book, fact: Event, at: int, known: int, rules: Rules) -> None:
         _reattributed(book, fact, at, known, rules)
     if fact.status is not UNSET:
         _status(book, fact.status, at, known, tracked(rules))
-    if fact.status is not UNSET or book.attributes is not before or fact.created:
+    again = fact.created and fact.event_id != book.created_by
+    if fact.status is not UNSET or book.attributes is not before or again:  # else it is what it was, or as it began
         _reconsidered(book, at, rota)
 
 
@@ -297,6 +298,9 @@ def _each(book: Book, verb: Verb, at: int, known: int, why: str = "") -> None:
 
 def _put(book: Book, timer: Timer) -> None:
     """A new cycle takes the place of the metric's last one, which is kept while something was said of it."""
+    if timer.cycle == 1:  # the first one: nothing stands in its place
+        book.timers = (*book.timers, timer)
+        return
     kept = []
     for old in book.timers:
         if old.metric != timer.metric:

@@ -136,8 +136,9 @@ def spent_ms(timer: Timer, until: int) -> int:
 def arm(metric: str, cycle: int, armed_by: str, at: int, known: int, terms: Terms) -> Timer:
     """A new timer, running from `at`."""
     target = target_for(metric, cycle, terms)
-    promised = None if target is None else target.promise
-    return rescheduled(Timer(metric, cycle, armed_by, at, known, terms, target, promised))
+    if target is None:
+        return Timer(metric, cycle, armed_by, at, known, terms)
+    return rescheduled(Timer(metric, cycle, armed_by, at, known, terms, target, target.promise))
 
 
 def pause(timer: Timer, at: int, known: int, reason: str) -> Timer:
