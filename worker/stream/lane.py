@@ -40,7 +40,8 @@ _PACE_S = 0.25
 #: Records applied, or wake-ups said, in a round of the loop: a few milliseconds. What the consumer brings, and every answer
 #: of the broker, passes through the same loop, a step in each round: with a slice of every lane in each, it would starve.
 _BREATH = 50
-_FIRES_A_FLUSH = 2000
+#: Few: the broker takes the signals of one lane while the next one judges, and the first is heard soon.
+_FIRES_A_FLUSH = 500
 _INBOX = 1000
 _PATIENCE_S = 2.0
 _STARTING_S = 20.0
@@ -411,12 +412,13 @@ class Lane:
         return waits_for_gate
 
     async def _speak(self, flush: Flush, until: int) -> None:
-        """Say what is due, some tickets at a time."""
-        for _ in range(0, _FIRES_A_FLUSH, _BREATH):
-            fired = self.desk.fire(flush, until, _BREATH)
-            if fired < _BREATH:
-                break
-            await self._breathe(fired)
+        """Say what is due, some tickets at a time; lane after lane, else all would be silent until the last one has judged."""
+        async with self.shop.turns.speech():
+            for _ in range(0, _FIRES_A_FLUSH, _BREATH):
+                fired = self.desk.fire(flush, until, _BREATH)
+                if fired < _BREATH:
+                    break
+                await self._breathe(fired)
 
     async def _opens_for(self) -> int | None:
         """The instant (UTC ms) up to which the lane may fire; None while the gate is closed."""

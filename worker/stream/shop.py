@@ -51,6 +51,7 @@ class Turns:
     def __init__(self, limit: int = 6) -> None:
         self._limit, self._on = limit, set[int]()
         self._slice = asyncio.Lock()  # wakes whoever waited longest, in the next round
+        self._speech = asyncio.Lock()
 
     def take(self, lane: int) -> bool:
         """Is it this lane's turn? It stays so until `done`."""
@@ -66,6 +67,10 @@ class Turns:
     def slice(self) -> AbstractAsyncContextManager[None]:
         """Held while a slice is worked on."""
         return self._slice
+
+    def speech(self) -> AbstractAsyncContextManager[None]:
+        """Held by the lane that says what is due, for one flush."""
+        return self._speech
 
     def done(self, lane: int) -> None:
         """The next one may."""
