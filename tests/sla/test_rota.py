@@ -67,6 +67,14 @@ def test_years_may_be_compiled_in_any_order(asked: dict[str, Any], at: int, late
     assert one.boundaries(at, at + DAY_MS) == other.boundaries(at, at + DAY_MS)
 
 
+def test_years_that_nobody_compiles_harm_no_other() -> None:
+    near, far, past = (instant(f"{year}-03-04T12:00:00Z") for year in (2026, 2350, 1930))
+    right = Rota(roster_of({})).on_duty(near)
+    for order in ((far, near), (past, near)):
+        rota = Rota(roster_of({}))
+        assert [rota.on_duty(at) for at in order][-1] == right
+
+
 what = st.one_of(
     st.sampled_from(
         [

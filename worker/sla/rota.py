@@ -350,13 +350,14 @@ class Rota:
             return
         year = utc_to_wall("UTC", min(max(at, _EARLIEST), _LATEST)).year
         since, until = _new_year(year), _new_year(year + 1)
-        if self._high:
-            since, until = min(since, self._low), max(until, self._high)
+        low, high = self._low, self._high
+        if high:  # what is beyond all that is compiled was asked for, too: that is no year
+            since, until = min(since, max(low, _EARLIEST)), max(until, min(high, _new_year(2200)))
         self._compile(since, until)
-        if at < self._low:
-            self._low = -(2**62)
-        if at >= self._high:
-            self._high = 2**62
+        if at < self._low or low == -_FAR:
+            self._low = -_FAR
+        if at >= self._high or high == _FAR:
+            self._high = _FAR
         self._quiet.clear()
 
     def _compile(self, since: int, until: int) -> None:
@@ -404,6 +405,7 @@ class Rota:
         return wall_to_utc(where, datetime.combine(day, time()), self.tz)
 
 
+_FAR = 2**62
 _EARLIEST, _LATEST = 631_152_000_000, 7_226_582_400_000  # 1990 to 2199: what calendars compile
 
 
