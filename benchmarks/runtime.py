@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from benchmarks.stage import opened_after
 from tests.e2e.brokers import TunedKafka, admin
 from tests.e2e.world import Bus, WorkerProcess, now_ms, text
 from tests.oracles.stories import instant
@@ -275,17 +276,6 @@ async def seed(scene: Scene, tickets: int, updates: int) -> None:
         await asyncio.gather(*pending)
     await producer.stop()
     say(f"{tickets} rows of {len(packed)} bytes written in {time.monotonic() - started:.0f} s")
-
-
-def opened_after(log: str) -> float:
-    """Seconds from the first assignment until all of its lanes are open, by the log."""
-    stamps = {}
-    for line in log.splitlines():
-        for what in ("lanes are assigned", "lanes are open"):
-            if line.endswith(what) and what not in stamps:
-                hours, minutes, seconds = line.split()[1].replace(",", ".").split(":")
-                stamps[what] = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    return stamps["lanes are open"] - stamps["lanes are assigned"]
 
 
 async def million(url: str, folder: Path, runs: int, tickets: int) -> None:

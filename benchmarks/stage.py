@@ -147,6 +147,17 @@ def events_of(worker: WorkerProcess) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith("sla_events_total{"))
 
 
+def opened_after(log: str) -> float:
+    """Seconds from the first assignment until all lanes are open, by the worker's log."""
+    stamps = {}
+    for line in log.splitlines():
+        for what in ("lanes are assigned", "lanes are open"):
+            if line.endswith(what) and what not in stamps:
+                hours, minutes, seconds = line.split()[1].replace(",", ".").split(":")
+                stamps[what] = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return stamps["lanes are open"] - stamps["lanes are assigned"]
+
+
 def spread(figures: list[float]) -> float:
     """From the smallest to the greatest."""
     return max(figures) - min(figures)

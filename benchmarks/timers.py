@@ -33,7 +33,7 @@ from benchmarks import preload
 from benchmarks.contestants import Ours, Peer
 from benchmarks.figures import Run, between, keep, kept, lateness, machine, median, same, table
 from benchmarks.listener import Heard, Listener
-from benchmarks.stage import cpu_of, memory_of, noise, percentile, say
+from benchmarks.stage import cpu_of, memory_of, noise, opened_after, percentile, say
 from tests.e2e.brokers import TunedKafka
 from tests.e2e.world import now_ms
 
@@ -142,17 +142,6 @@ async def memory(url: str, folder: Path, counts: Sequence[int]) -> Run:
     figures = {"bytes": line.slope, "peak_bytes": peak.slope, "empty_mb": line.intercept / 2**20, "held": held}
     figures["rows_a_second"] = 1 / statistics.linear_regression(counts, opened).slope
     return {"what": "memory", "who": Ours.name, "counts": list(counts), "figures": figures}
-
-
-def opened_after(log: str) -> float:
-    """Seconds from the first assignment until all lanes are open, by the worker's log."""
-    stamps = {}
-    for line in log.splitlines():
-        for what in ("lanes are assigned", "lanes are open"):
-            if line.endswith(what) and what not in stamps:
-                hours, minutes, seconds = line.split()[1].replace(",", ".").split(":")
-                stamps[what] = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    return stamps["lanes are open"] - stamps["lanes are assigned"]
 
 
 def show(runs: Sequence[Run]) -> None:

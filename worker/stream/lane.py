@@ -433,12 +433,10 @@ class Lane:
 
     async def _rejudge(self, flush: Flush, until: int) -> None:
         """Judge a slice by the rules in force, as of an instant that the sources were read past: it need not be this one."""
-        if flush.is_heard and not self._owes_slice:
-            self._owes_slice = (
-                True  # what is to be said does not wait for the slices of others; every other time it does
-            )
+        # What is to be said does not wait for the slices of others; every other time it does.
+        self._owes_slice = flush.is_heard and not self._owes_slice
+        if self._owes_slice:
             return
-        self._owes_slice = False
         async with self.shop.turns.slice():
             self.desk.rejudge(flush, until)
 

@@ -65,7 +65,7 @@ class Turns:
         return lane in self._on
 
     def slice(self) -> AbstractAsyncContextManager[None]:
-        """Held while a slice is worked on."""
+        """Held while a slice is judged, and by a lane that rests after one until it goes on."""
         return self._slice
 
     def speech(self) -> AbstractAsyncContextManager[None]:
