@@ -20,12 +20,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from worker.replay import in_time, play, read
 from worker.rules import mapping, rulebook
-from worker.sla.calendars import Weekly, compiled, week_of
+from worker.sla.calendars import compiled
 from worker.sla.events import Event, Message, Opener, Tick
 from worker.sla.policies import ANY_PLAN, Amount, Mark, Policy, Rules, TargetRule
 from worker.sla.rota import Rota
 from worker.sla.rows import pack, unpack
 from worker.sla.tickets import apply
+from worker.sla.windows import Weekly, week_of
 
 ROUNDS = 7
 WEEK = {day: [("09:00", "17:00")] for day in ("mon", "tue", "wed", "thu", "fri")}

@@ -27,9 +27,9 @@ from benchmarks import preload
 from benchmarks.stage import LANES
 from worker.rules import rulebook
 from worker.settings import KafkaAccess, Settings
-from worker.sla.calendars import tzdata_digest, tzdata_version
 from worker.sla.policies import Rules
 from worker.sla.rows import wake_of
+from worker.sla.zones import tzdata_digest, tzdata_version
 from worker.stream.desk import Desk
 from worker.stream.gate import Gate
 from worker.stream.outbox import Record, place

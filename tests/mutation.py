@@ -55,6 +55,8 @@ JUDGES = [
 ]
 OWN = {
     "calendars": ["tests/sla/test_calendars.py"],
+    "windows": ["tests/sla/test_calendars.py"],
+    "zones": ["tests/sla/test_calendars.py"],
     "rota": ["tests/sla/test_rota.py", "tests/rules/test_rota_file.py"],
     "handoffs": ["tests/sla/test_rota.py"],
     "packets": ["tests/sla/test_packets.py"],

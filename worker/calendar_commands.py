@@ -11,10 +11,12 @@ from datetime import date, datetime, time, timedelta
 from importlib import metadata
 
 from worker.rules.amounts import amount
-from worker.sla.calendars import DAY_MS, DAYS, Calendar, Weekly, utc_to_wall, wall_to_utc
-from worker.sla.policies import Rules, Target
+from worker.sla.calendars import Calendar
+from worker.sla.policies import Rules, target_of
 from worker.sla.proofs import why_shut
 from worker.sla.timers import due_of
+from worker.sla.windows import DAYS, Weekly
+from worker.sla.zones import DAY_MS, utc_to_wall, wall_to_utc
 
 _HOUR = DAY_MS // 24
 
@@ -68,7 +70,7 @@ def month(calendar: Calendar, first: date) -> str:
 def due(calendar: Calendar, start: int, target: str, reading: str) -> int | None:
     """The due (UTC ms) of a target like 2h or 1bd from `start`; raises ValueError for a target that is none."""
     promised = amount(target, reading)  # type: ignore[arg-type]
-    return due_of(Target("", promised, calendar, (), None), start, ())
+    return due_of(target_of("", promised, calendar), start, ())
 
 
 def frozen(country: str, years: range) -> Iterator[str]:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worker.settings import Settings
-    from worker.sla.calendars import Zones
     from worker.sla.policies import Rules
     from worker.sla.rota import Rota
+    from worker.sla.zones import Zones
 
 DONE, WRONG, MISUSED = 0, 1, 2
 
@@ -76,7 +76,7 @@ def rules_of(paths: Sequence[Path], salt: bytes = b"", zones: Zones | None = Non
     `rota`: its files; without one among all of them the shipped rota is in force.
     """
     from worker.rules import rulebook
-    from worker.sla.calendars import zone
+    from worker.sla.zones import zone
 
     given = list(paths)
     if not given:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from worker.calling import Misuse
-from worker.sla.calendars import utc_to_wall
+from worker.sla.zones import utc_to_wall
 from worker.stream.letters import KNOWN, Letter, Mark, Marks, Plan, Where, mark_of
 
 _KEY_WIDTH = 32

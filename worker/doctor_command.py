@@ -13,8 +13,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from worker.calling import Refused, rules_of
 from worker.settings import Settings
-from worker.sla.calendars import tzdata_digest
 from worker.sla.policies import Rules
+from worker.sla.zones import tzdata_digest
 from worker.stream import doctor
 from worker.stream.doctor import Finding
 from worker.views import store

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from worker.replay import Said, play
-from worker.sla.calendars import utc_to_wall
 from worker.sla.events import Event, HandoffSignal, Signal
 from worker.sla.handoffs import advance, owner_at
 from worker.sla.history import Book
@@ -21,6 +20,7 @@ from worker.sla.proofs import Step, proof
 from worker.sla.rota import Rota
 from worker.sla.tickets import Ticket, apply, view
 from worker.sla.timers import Timer, spent_ms
+from worker.sla.zones import utc_to_wall
 
 _WIDTH = 60
 

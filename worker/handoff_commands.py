@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from worker.sla.calendars import utc_to_wall
 from worker.sla.handoffs import Handoff, advance, owner_at
 from worker.sla.policies import Rules
 from worker.sla.rota import STANDARD_TEAM
 from worker.sla.tickets import Ticket, view
+from worker.sla.zones import utc_to_wall
 
 
 class Open(msgspec.Struct, frozen=True):

@@ -146,7 +146,7 @@ def _month(text: str) -> date:
 
 def _explain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker import explain
-    from worker.sla.calendars import UnknownZone, zone
+    from worker.sla.zones import UnknownZone, zone
 
     settings = settings_of(environ)
     try:
@@ -186,7 +186,7 @@ def _live(arguments: argparse.Namespace, settings: Settings, rules: Rules) -> Ex
 
 def _simulate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker import simulate
-    from worker.sla.calendars import zone, zones_of
+    from worker.sla.zones import zone, zones_of
 
     settings = settings_of(environ)
     old = rules_of(arguments.policy, settings.salt, rota=settings.rota)
@@ -259,7 +259,7 @@ def _calendar_spent(arguments: argparse.Namespace, environ: Mapping[str, str]) -
 
 def _rota_show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from worker import rota_commands
-    from worker.sla.calendars import UnknownZone, wall_to_utc
+    from worker.sla.zones import UnknownZone, wall_to_utc
 
     settings = settings_of(environ)
     if not 1 <= arguments.days <= 366:

@@ -155,7 +155,7 @@ def _reports_show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
     from time import time_ns
 
     from worker import report_commands
-    from worker.sla.calendars import DAY_MS
+    from worker.sla.zones import DAY_MS
     from worker.stream import reader
 
     settings = _broker(environ)

@@ -13,8 +13,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from worker.sla.calendars import DAY_MS, utc_to_wall, wall_to_utc
 from worker.sla.rota import STANDARD_TEAM, Boundary, Rota, Shift
+from worker.sla.zones import DAY_MS, utc_to_wall, wall_to_utc
 
 _CELL = 30 * 60_000
 

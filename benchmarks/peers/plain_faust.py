@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import faust
 
 from worker.rules import rulebook
-from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Event, Tick
 from worker.sla.rows import pack, unpack
 from worker.sla.tickets import Outcome, Ticket, apply
+from worker.sla.zones import tzdata_digest
 from worker.stream import wire
 from worker.stream.speech import encode_signal
 

@@ -15,8 +15,8 @@ from tests.oracles.stories import instant
 from worker import replay
 from worker.rules import rulebook
 from worker.settings import Settings
-from worker.sla.calendars import DAY_MS
 from worker.sla.policies import Rules
+from worker.sla.zones import DAY_MS
 from worker.stream import wire
 from worker.stream.feeder import feeding
 from worker.stream.reader import read_all

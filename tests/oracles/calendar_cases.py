@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from tests.oracles.zones import judged_zone
-from worker.sla.calendars import DAYS, Calendar, Weekly, compiled, utc_to_wall, wall_ms, wall_to_utc, week_of
+from worker.sla.calendars import Calendar, compiled
+from worker.sla.windows import DAYS, Weekly, wall_ms, week_of
+from worker.sla.zones import utc_to_wall, wall_to_utc
 
 RIVAL = (
     "deliberate deviation: SPEC 3 has the readings open time, same_time and end_of_day; counting a start before the "

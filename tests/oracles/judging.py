@@ -16,8 +16,9 @@ from ruamel.yaml import YAML
 from tests.oracles.calendar_cases import definition_of
 from tests.oracles.zones import judged_zone
 from worker.rules import rulebook
-from worker.sla.calendars import Always, Calendar, compiled
+from worker.sla.calendars import Calendar, compiled
 from worker.sla.policies import ANY_PLAN, Amount, Mark, Policy, Rules, TargetRule
+from worker.sla.windows import Always
 
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000}
 FIRST = -(2**62)

@@ -10,7 +10,7 @@ from typing import Any
 from tests.oracles.calendar_cases import definition_of
 from tests.oracles.stories import fact, instant
 from tests.oracles.zones import judged_zone
-from worker.sla.calendars import DAYS, Always, Corner, TwoZoneSpan, compiled, wall_ms
+from worker.sla.calendars import compiled
 from worker.sla.events import Event, HandoffSignal, Tick
 from worker.sla.handoffs import COMPLETED, MISSED, advance, owner_at
 from worker.sla.history import Book, fold
@@ -18,6 +18,7 @@ from worker.sla.policies import ANY_PLAN, Amount, Policy, Rules, TargetRule
 from worker.sla.rota import Booking, Office, Roster, Rota
 from worker.sla.rows import pack, unpack
 from worker.sla.tickets import Ticket, apply
+from worker.sla.windows import DAYS, Always, Corner, TwoZoneSpan, wall_ms
 
 NINE_TO_FIVE = [["09:00", "17:00"]]
 WORKDAYS = dict.fromkeys(("mon", "tue", "wed", "thu", "fri"), NINE_TO_FIVE)

@@ -17,8 +17,8 @@ from worker.cli import main
 from worker.demo import EXAMPLE, rules_files
 from worker.rules import checking, rulebook
 from worker.rules.faults import Faults, read_yaml
-from worker.sla.calendars import DAY_MS
 from worker.sla.rota import TEAMS, Rota
+from worker.sla.zones import DAY_MS
 
 EXAMPLES = EXAMPLE.parent / "rota"
 RULES = rulebook.load(rules_files(EXAMPLE))

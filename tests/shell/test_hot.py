@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worker.sla.events import Event
+from worker.sla.rows import written
 from worker.sla.tickets import Ticket
 from worker.stream.hot import Hot
 
@@ -43,3 +44,19 @@ def test_a_ticket_that_is_heavier_than_all_is_not_kept() -> None:
     assert hot.get(b"whale") is None
     hot.put(b"a", ticket("a", 4))
     assert hot.get(b"a") is not None
+
+
+def test_what_was_written_leaves_with_its_ticket() -> None:
+    hot = Hot(30)
+    facts = written(ticket("a", 4).facts)
+    hot.keep_written(b"a", facts)
+    assert hot.written(b"a") is None, "nobody keeps the ticket"
+    hot.put(b"a", ticket("a", 4))
+    hot.keep_written(b"a", facts)
+    assert hot.written(b"a") is facts
+    hot.put(b"whale", ticket("whale", 2000))
+    assert hot.written(b"a") is None, "pushed out"
+    hot.put(b"a", ticket("a", 4))
+    hot.keep_written(b"a", facts)
+    hot.drop(b"a")
+    assert hot.written(b"a") is None

@@ -128,7 +128,7 @@ def test_what_a_lane_has_read_by_itself_is_acknowledged_when_it_is_committed(mon
         lane._commit = commit  # type: ignore[method-assign]
         topic = lane.shop.settings.topics.created
         flush = Flush()
-        assert await lane._close_gap(flush, topic, 9, None)
+        assert await lane._gaps.close(flush, topic, 9, None)
         assert acknowledged == []
         lane._inbox.append(
             Chunk(topic, 9, [SimpleNamespace(offset=9, timestamp=9, key=b"k", value=None, headers=())], int)
@@ -199,10 +199,10 @@ def test_markers_of_transactions_behind_the_last_record_are_read_too_and_retenti
         Readings(9, taken=8),
     ):
         readings[part] = unsure
-        lane._note_markers()
+        lane._gaps.note_markers()
         assert gap(part, emptied, lane.desk.position.of(topic)) is not None
     readings[part] = Readings(10, taken=8)
-    lane._note_markers()
+    lane._gaps.note_markers()
     assert unpack(pack(lane.desk.position)).of(topic) == Reached(8, 1000, 900, past=10)
     assert gap(part, emptied, lane.desk.position.of(topic)) is None
     assert "1 records were deleted unread" in (gap(part, Source(11, 12, None), lane.desk.position.of(topic)) or "")

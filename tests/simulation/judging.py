@@ -13,10 +13,10 @@ from tests.simulation.law import EPOCH
 from tests.simulation.log import Entry
 from tests.simulation.world import Run
 from worker.replay import Play, Said, in_time, published, reports
-from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Event, HandoffSignal
 from worker.sla.reports import LISTS
 from worker.sla.rows import unpack
+from worker.sla.zones import tzdata_digest
 from worker.stream import position, wire
 from worker.stream.dead import DeadLetter
 from worker.stream.instants import form

@@ -7,9 +7,10 @@ from functools import lru_cache
 from tests.oracles.calendar_cases import definition_of
 from tests.oracles.judging import amount, marks
 from tests.oracles.stories import instant
-from worker.sla.calendars import DAYS, Always, compiled
+from worker.sla.calendars import compiled
 from worker.sla.policies import ANY_PLAN, Policy, Rules, TargetRule
 from worker.sla.rota import Office, Roster, Rota
+from worker.sla.windows import DAYS, Always
 
 #: A Wednesday; simulated time begins here.
 EPOCH = instant("2026-05-13T11:30:00Z")

@@ -11,30 +11,23 @@ from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 from tests.oracles.stories import instant
 from tests.sla.world import examples
-from worker.sla.calendars import (
-    DAY_MS,
+from worker.sla.calendars import Calendar, compiled
+from worker.sla.windows import (
     DAYS,
     WEEKEND,
     Always,
-    Calendar,
     Corner,
     Definition,
     Difference,
     Intersection,
     TwoZoneSpan,
     Union,
-    UnknownZone,
     Weekly,
-    compiled,
-    local_date,
     merged,
-    tzdata_version,
-    utc_to_wall,
     wall_ms,
-    wall_to_utc,
     week_of,
-    zone,
 )
+from worker.sla.zones import DAY_MS, UnknownZone, local_date, tzdata_version, utc_to_wall, wall_to_utc, zone
 
 #: A calendar is compiled for years at a time, so an example takes milliseconds, and one that never opens longer.
 PLENTY = settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -15,7 +15,6 @@ from tests.oracles.rota_cases import roster_of, rules_of
 from tests.oracles.stories import fact, instant
 from tests.sla.world import Desk, created, event, rules
 from worker.rules import rulebook
-from worker.sla.calendars import DAY_MS, UnknownZone, wall_to_utc, zones_of
 from worker.sla.events import Acknowledgement, Event, HandoffSignal, Message, Opener, Tick
 from worker.sla.handoffs import Custody, Handoff, Span
 from worker.sla.packets import Statement, Told, handoff_identity, plan, remember
@@ -23,6 +22,7 @@ from worker.sla.policies import Attributes, Rules
 from worker.sla.rota import Rota
 from worker.sla.rows import RowDamaged, RowFromFuture, is_judged_by, pack, unpack, wake_of
 from worker.sla.tickets import Ticket, apply, view
+from worker.sla.zones import DAY_MS, UnknownZone, wall_to_utc, zones_of
 
 HOUR = 3_600_000
 
@@ -524,9 +524,10 @@ def test_updates_wait_seven_days_for_their_creation_and_not_longer() -> None:
 
 
 def test_readings_of_business_days_through_a_timer() -> None:
-    from worker.sla.calendars import Weekly, compiled, week_of
+    from worker.sla.calendars import compiled
     from worker.sla.policies import Amount, Target
     from worker.sla.timers import due_of
+    from worker.sla.windows import Weekly, week_of
 
     hours = compiled(
         "office", Weekly("UTC", week_of({day: [("09:00", "17:00")] for day in ("mon", "tue", "wed", "thu", "fri")}))
@@ -560,7 +561,8 @@ def test_a_retraction_says_what_it_takes_back() -> None:
 
 
 def test_small_amounts_on_calendars() -> None:
-    from worker.sla.calendars import Always, Weekly, compiled, week_of
+    from worker.sla.calendars import compiled
+    from worker.sla.windows import Always, Weekly, week_of
 
     hours = compiled("office", Weekly("UTC", week_of({"mon": [("09:00", "17:00")]})))
     opens, closes = instant("2026-05-11T09:00:00Z"), instant("2026-05-11T17:00:00Z")
@@ -601,8 +603,8 @@ def test_a_packet_of_an_overdue_ticket_has_nothing_left() -> None:
 
 
 def test_a_gap_is_explained_day_by_day_in_the_calendars_own_zone() -> None:
-    from worker.sla.calendars import WEEKEND, Always, Difference, Intersection, Union, Weekly, week_of
     from worker.sla.proofs import why_shut
+    from worker.sla.windows import WEEKEND, Always, Difference, Intersection, Union, Weekly, week_of
 
     week = week_of({day: [("09:00", "17:00")] for day in ("mon", "tue", "wed", "thu", "fri")})
     office = Weekly("America/New_York", week, frozenset({"2026-05-25"}))
@@ -732,7 +734,8 @@ def test_handoffs_that_were_not_told_yet_are_not_folded_away() -> None:
 
 
 def test_dues_and_shifts_far_from_where_one_began() -> None:
-    from worker.sla.calendars import Weekly, compiled, week_of
+    from worker.sla.calendars import compiled
+    from worker.sla.windows import Weekly, week_of
 
     hours = compiled("office", Weekly("UTC", week_of({"mon": [("09:00", "17:00")]})))
     opens = instant("2026-05-11T09:00:00Z")

@@ -19,9 +19,9 @@ from hypothesis.stateful import (
 from tests.oracles.stories import instant
 from tests.sla.model import Model
 from tests.sla.world import NEW_YORK, Desk, created, event, examples, rules
-from worker.sla.calendars import utc_to_wall
 from worker.sla.tickets import view
 from worker.sla.timers import spent_ms
+from worker.sla.zones import utc_to_wall
 
 START = instant("2026-03-05T12:00:00Z")  # a Thursday; New York's clocks go forward on the Sunday
 MINUTE = 60_000

@@ -14,12 +14,12 @@ from tests.oracles.stories import fact, instant
 from tests.sla.test_rota import SOME, histories, rotas
 from tests.sla.world import examples
 from worker.replay import Play, Said, published
-from worker.sla.calendars import DAY_MS
 from worker.sla.events import HandoffSignal, Tick
 from worker.sla.packets import plan
 from worker.sla.policies import Rules
 from worker.sla.rows import pack, unpack
 from worker.sla.tickets import Ticket, apply
+from worker.sla.zones import DAY_MS
 
 SCHEMA = jsonschema_rs.Draft202012Validator(
     json.loads(Path("schemas/warm-handoffs.schema.json").read_text()), validate_formats=True

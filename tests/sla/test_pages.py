@@ -16,12 +16,12 @@ from tests.sla.test_rota import SOME, histories, rotas
 from tests.sla.world import Desk, after, created, event, examples, rules
 from worker.replay import Play, Said
 from worker.rules import rulebook
-from worker.sla.calendars import DAY_MS
 from worker.sla.events import Acknowledgement, Event
 from worker.sla.pages import Page, pages
 from worker.sla.policies import Rules
 from worker.sla.rows import may_concern, pack, unpack
 from worker.sla.tickets import Ticket
+from worker.sla.zones import DAY_MS
 
 TWO_HOURS = {"targets": {"first_response": {"L1": "2h", "L2": "2h"}}}
 L1 = created("2026-05-13T08:00:00Z", severity="L1", customer="acme")

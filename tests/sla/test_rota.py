@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.oracles.rota_cases import REGIONS, roster_of, rules_of, shown
 from tests.oracles.stories import fact, instant
 from tests.sla.world import examples
-from worker.sla.calendars import DAY_MS, DAYS
 from worker.sla.handoffs import COMPLETED, MISSED, TRANSITIONS, Handoff, advance, change, owner_at, owners
 from worker.sla.history import Book, fold
 from worker.sla.policies import Rules
 from worker.sla.rota import Rota, Shift
+from worker.sla.windows import DAYS
+from worker.sla.zones import DAY_MS
 
 MINUTE, HOUR = 60_000, 3_600_000
 SOME = settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.too_slow])

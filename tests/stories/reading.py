@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worker.sla.calendars import utc_to_wall, wall_to_utc
+from worker.sla.zones import utc_to_wall, wall_to_utc
 
 FOLDER = Path(__file__).parent
 

@@ -29,8 +29,8 @@ from worker.demo.progress import Bar
 from worker.demo.summary import as_words, summary, where_next
 from worker.local import LocalError, Stack
 from worker.rules import mapping, rulebook
-from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Event
+from worker.sla.zones import tzdata_digest
 from worker.stream import wire
 from worker.stream.feeder import Feed, feeding
 from worker.stream.reader import read_all

@@ -7,8 +7,8 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
-from worker.sla.calendars import Window, wall_ms
 from worker.sla.policies import Amount, Mark, Reading
+from worker.sla.windows import Window, wall_ms
 
 _UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000}
 _duration = re.compile(r"([1-9][0-9]{0,6})(s|m|h|bd)").fullmatch

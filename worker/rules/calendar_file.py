@@ -8,25 +8,22 @@ from typing import Any
 from worker.rules import closures
 from worker.rules.amounts import day, window
 from worker.rules.trees import Branch
-from worker.sla.calendars import (
+from worker.sla.calendars import Calendar, compiled
+from worker.sla.windows import (
     DAYS,
     WEEKEND,
     Always,
-    Calendar,
     Corner,
     Definition,
     Difference,
     Intersection,
     TwoZoneSpan,
     Union,
-    UnknownZone,
     Weekly,
     Window,
-    Zones,
-    compiled,
     wall_ms,
-    zone,
 )
+from worker.sla.zones import UnknownZone, Zones, zone
 
 #: What every file may name without defining it (SPEC 3).
 SHIPPED: dict[str, Definition] = {"24x7": Always(), "weekend": WEEKEND, "24x5": Difference(Always(), WEEKEND)}

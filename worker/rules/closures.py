@@ -12,7 +12,8 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-from worker.sla.calendars import Window, utc_to_wall
+from worker.sla.windows import Window
+from worker.sla.zones import utc_to_wall
 
 #: Recurring closures are followed in these years.
 YEARS = (2010, 2050)

@@ -2,7 +2,7 @@
 
 A getter is a compiled function of one record. It answers MISSING (the record does not say), None (it says: empty), or
 a value; `Unmapped` names what the mapping does not know, because nothing here guesses. Compiled once per file: a
-plain path costs a microsecond, which is why no query language is used. Time zones stay with the calendars.
+plain path costs a microsecond, which is why no query language is used. Time zones stay with the core.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from worker.sla import calendars
+from worker.sla import zones
 
 Getter = Callable[[Any], Any]
 Condition = Callable[[Any], bool]
@@ -220,7 +220,7 @@ def _read_instant(value: Any, form: str, zone: str | None) -> int:
         return (at - _EPOCH) // timedelta(milliseconds=1)
     if zone is None:
         raise ValueError(value)
-    return calendars.wall_to_utc(zone, at)
+    return zones.wall_to_utc(zone, at)
 
 
 def _written(at: int) -> int:

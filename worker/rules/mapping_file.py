@@ -14,7 +14,7 @@ import msgspec
 from worker.rules import getters
 from worker.rules.faults import Faults
 from worker.rules.getters import MISSING, Condition, Getter
-from worker.sla import calendars
+from worker.sla import zones
 from worker.sla.events import type_created, type_updated
 from worker.sla.policies import SEVERITIES
 
@@ -290,8 +290,8 @@ class Compiler:
         elif "%" in form and zone is None and "%z" not in form:
             self.faults.add(line, f'times like "{form}" name no zone', "say which one they are taken in: zone: UTC")
         try:
-            calendars.zone("UTC" if zone is None else str(zone))
-        except calendars.UnknownZone:
+            zones.zone("UTC" if zone is None else str(zone))
+        except zones.UnknownZone:
             self.faults.add(line, f'"{zone}" is no zone', "an IANA name, like Europe/Moscow or UTC")
         return form, None if zone is None else str(zone)
 

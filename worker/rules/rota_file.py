@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from worker.rules.amounts import amount, instant
 from worker.rules.calendar_file import WEEKLY, two_zone, weekly, zone_name
 from worker.rules.trees import Branch
-from worker.sla.calendars import TwoZoneSpan, Weekly
 from worker.sla.policies import SEVERITIES
 from worker.sla.rota import TEAMS, WEEKEND_DUTY, Booking, Office, Roster, faults_of
+from worker.sla.windows import TwoZoneSpan, Weekly
 
 TOP = (
     "kind", "name", "about", "lead", "escalate_after", "handoff_severities", "offices", "weekend", "teams", "groups",

@@ -20,10 +20,12 @@ from worker.rules.calendar_file import SHIPPED, WEEKLY, compile_all, definitions
 from worker.rules.faults import Fault, Faults, read_yaml
 from worker.rules.policy_file import Drafted, draft
 from worker.rules.trees import Branch
-from worker.sla.calendars import Calendar, Definition, Weekly, Zones, compiled, tzdata_digest, zone
+from worker.sla.calendars import Calendar, compiled
 from worker.sla.events import hash_address
 from worker.sla.policies import ANY_PLAN, IN_REGION, Contact, Customer, Narrowing, Policy, Rules
 from worker.sla.rota import Roster, Rota
+from worker.sla.windows import Definition, Weekly
+from worker.sla.zones import Zones, tzdata_digest, zone
 
 KINDS = ("policy", "calendars", "regions", "customers", "products", "rota")
 

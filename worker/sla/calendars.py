@@ -1,34 +1,18 @@
-"""Which instants count; the only module that knows time zones.
+"""Which instants count: a compiled calendar.
 
-A definition is plain data; `compiled` makes a Calendar of it: sorted UTC milliseconds, prefix sums and bisect. Wall
-times become UTC here and nowhere else: one that a DST jump skips moves forward by the length of the gap (RFC 5545),
-a repeated one means its first occurrence (SPEC 3). Zones come from the pinned `tzdata` package, never from the host.
-Calendars are compiled for a span of years and grow when an instant outside it is asked for; that is not to be seen.
+A definition (worker/sla/windows.py) is plain data; `compiled` makes a Calendar of it: sorted UTC milliseconds, prefix sums
+and bisect. Calendars are compiled for a span of years and grow when an instant outside it is asked for; that is not to be seen.
 """
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
-from importlib import metadata, resources
-from pathlib import Path
-from typing import TypeAlias
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
 
-import msgspec
+from worker.sla.windows import Always, Definition, Weekly, Window, day_ms_of, day_windows, digest_of, windows
+from worker.sla.zones import DAY_MS, EPOCH, Zones, utc_to_wall, wall_to_utc, zone
 
-Window = tuple[int, int]
-
-#: A timezone database: name -> zone, raising UnknownZone. Ours is `zone`; `simulate` and tests bring others.
-Zones = Callable[[str], ZoneInfo]
-
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-DAY_MS = 86_400_000
-_EPOCH = date(1970, 1, 1)
 _FIRST_YEAR, _LAST_YEAR = 1990, 2200
 
 #: How far a due may lie from its start; a calendar that does not open within it never does.
@@ -37,135 +21,6 @@ _FARTHEST = _FARTHEST_YEARS * 366 * DAY_MS
 
 #: Beyond the years compiled, so that what begins outside them is seen whole; a two-zone span lasts up to two weeks.
 _MARGIN = 24 * DAY_MS
-
-
-class UnknownZone(ValueError):
-    """No zone of this name in the pinned timezone database; names are IANA's, as in Europe/Berlin."""
-
-
-class Always(msgspec.Struct, frozen=True, tag="always"):
-    """Round the clock, 24x7."""
-
-
-class Weekly(msgspec.Struct, frozen=True, tag="weekly"):
-    """Weekly hours in a zone: wall times are milliseconds from the midnight of the day on which a window opens.
-
-    `week` has seven tuples of (open, close), Monday first; a close beyond 24 h belongs to the day it opens.
-    `holidays` (YYYY-MM-DD, or MM-DD for every year) close the windows that open on them. `shifts`: date -> windows
-    in place of the week's. `breaks`: date -> spans cut out. `working_days`: date -> the weekday whose hours it keeps.
-    """
-
-    zone: str
-    week: tuple[tuple[Window, ...], ...]
-    holidays: frozenset[str] = frozenset()
-    shifts: dict[str, tuple[Window, ...]] = {}
-    breaks: dict[str, tuple[Window, ...]] = {}
-    working_days: dict[str, int] = {}
-
-
-class Corner(msgspec.Struct, frozen=True):
-    """One end of a two-zone span: a weekday (0 is Monday), a wall time in ms, a zone."""
-
-    weekday: int
-    wall: int
-    zone: str
-
-
-class TwoZoneSpan(msgspec.Struct, frozen=True, tag="two-zone"):
-    """Each week from a wall time in one zone to a wall time in another, like the weekend of SPEC 3."""
-
-    opens: Corner
-    closes: Corner
-
-
-class Union(msgspec.Struct, frozen=True, tag="union"):
-    """Whatever any part covers."""
-
-    parts: tuple[Definition, ...]
-
-
-class Intersection(msgspec.Struct, frozen=True, tag="intersection"):
-    """What every part covers."""
-
-    parts: tuple[Definition, ...]
-
-
-class Difference(msgspec.Struct, frozen=True, tag="difference"):
-    """What `whole` covers and `less` does not."""
-
-    whole: Definition
-    less: Definition
-
-
-Definition: TypeAlias = Always | Weekly | TwoZoneSpan | Union | Intersection | Difference
-
-#: From Friday 17:00 in California to Monday 10:00 in Sydney [P R J]: 46, 47 or 48 hours.
-WEEKEND = TwoZoneSpan(Corner(4, 17 * 3_600_000, "America/Los_Angeles"), Corner(0, 10 * 3_600_000, "Australia/Sydney"))
-
-
-@lru_cache(maxsize=1024)
-def zone(name: str) -> ZoneInfo:
-    """The zone of this IANA name out of the pinned package; raises UnknownZone."""
-    parts = name.split("/")
-    try:
-        if not all(p and not p.startswith(".") for p in parts):
-            raise FileNotFoundError(name)
-        with resources.files("tzdata.zoneinfo").joinpath(*parts).open("rb") as data:
-            return ZoneInfo.from_file(data, key=name)
-    except (OSError, ValueError, ZoneInfoNotFoundError) as error:
-        raise UnknownZone(f"no time zone {name!r} in the pinned database") from error
-
-
-def zones_of(folder: Path) -> Zones:
-    """The zones of another timezone database: compiled files under `folder`, by their names."""
-
-    @lru_cache(maxsize=1024)
-    def found(name: str) -> ZoneInfo:
-        try:
-            with folder.joinpath(*name.split("/")).open("rb") as data:
-                return ZoneInfo.from_file(data, key=name)
-        except (OSError, ValueError) as error:
-            raise UnknownZone(f"no time zone {name!r} in {folder}") from error
-
-    return found
-
-
-def tzdata_version() -> str:
-    """The version of the pinned timezone database, as its package says it."""
-    return metadata.version("tzdata")
-
-
-@lru_cache(maxsize=1)
-def tzdata_digest() -> str:
-    """16 hex digits over the pinned database's list of zones and its version."""
-    names = resources.files("tzdata").joinpath("zones").read_bytes()
-    return hashlib.sha256(tzdata_version().encode() + b"\0" + names).hexdigest()[:16]
-
-
-def wall_to_utc(zone_name: str, wall: datetime, zones: Zones = zone) -> int:
-    """A naive wall time in a zone -> UTC ms, by the rules of SPEC 3 for skipped and repeated times."""
-    return _utc_ms(wall.replace(tzinfo=zones(zone_name), fold=0))
-
-
-def utc_to_wall(zone_name: str, at: int, zones: Zones = zone) -> datetime:
-    """UTC ms -> the wall time that a clock in the zone shows, with its offset."""
-    return datetime.fromtimestamp(at / 1000, tz=UTC).astimezone(zones(zone_name))
-
-
-def local_date(zone_name: str, at: int) -> str:
-    """The date (YYYY-MM-DD) in the zone at an instant of UTC ms."""
-    return utc_to_wall(zone_name, at).date().isoformat()
-
-
-def wall_ms(text: str) -> int:
-    """`HH:MM` -> ms from midnight; hours up to 48 belong to the day before. Raises ValueError."""
-    hours, minutes = text.split(":")
-    if not (len(hours) == len(minutes) == 2 and (hours + minutes).isdecimal() and int(minutes) < 60):
-        raise ValueError(f"{text!r} is not a wall time; write HH:MM")
-    ms = (int(hours) * 60 + int(minutes)) * 60_000
-    if ms > 2 * DAY_MS:
-        raise ValueError(f"{text!r} is later than 48:00")
-    return ms
 
 
 class Calendar:
@@ -189,8 +44,8 @@ class Calendar:
         self.name = name
         self.zones = zones
         self.definition = definition
-        self.digest = _digest(definition)
-        self.day_ms = _day_ms(definition)
+        self.digest = digest_of(definition)
+        self.day_ms = day_ms_of(definition)
         self._always = isinstance(definition, Always)
         self._years = (0, 0)
         self._opens: list[int] = []
@@ -368,8 +223,8 @@ class Calendar:
 
     def _of_date(self, day: date) -> list[Window]:
         if isinstance(self.definition, Weekly):
-            return _day_windows(self.definition, self.zones(self.definition.zone), day)
-        midnight = (day - _EPOCH).days * DAY_MS
+            return day_windows(self.definition, self.zones(self.definition.zone), day)
+        midnight = (day - EPOCH).days * DAY_MS
         return [
             (max(opens, midnight), min(closes, midnight + DAY_MS))
             for opens, closes in self.windows(midnight, midnight + DAY_MS)
@@ -423,16 +278,14 @@ class Calendar:
         """Compile the years [first, last); sums start anew, so they are never kept outside."""
         first, last = max(first, _FIRST_YEAR), min(last, _LAST_YEAR)
         since, until = _new_year(first), _new_year(last)
-        whole = _windows(self.definition, since - _MARGIN, until + _MARGIN, self.zones)
-        windows = [
-            (max(opens, since), min(closes, until)) for opens, closes in whole if opens < until and since < closes
-        ]
+        whole = windows(self.definition, since - _MARGIN, until + _MARGIN, self.zones)
+        found = [(max(opens, since), min(closes, until)) for opens, closes in whole if opens < until and since < closes]
         covered, total = [], 0
-        for opens, closes in windows:
+        for opens, closes in found:
             covered.append(total)
             total += closes - opens
-        self._opens = [opens for opens, _ in windows]
-        self._closes = [closes for _, closes in windows]
+        self._opens = [opens for opens, _ in found]
+        self._closes = [closes for _, closes in found]
         self._covered = covered
         self._years = (first, last)
         self._from = (
@@ -446,169 +299,10 @@ def compiled(name: str, definition: Definition, zones: Zones = zone) -> Calendar
     return Calendar(name, definition, zones)
 
 
-def merged(windows: Iterable[Window]) -> list[Window]:
-    """Sorted windows, those that touch or overlap made one."""
-    found: list[Window] = []
-    for opens, closes in sorted(windows):
-        if found and opens <= found[-1][1]:
-            if closes > found[-1][1]:
-                found[-1] = (found[-1][0], closes)
-        elif opens < closes:
-            found.append((opens, closes))
-    return found
-
-
-def _windows(definition: Definition, since: int, until: int, zones: Zones) -> list[Window]:
-    """The merged windows of a definition in [since, until); those at its ends may be cut, or missing."""
-    match definition:
-        case Always():
-            return [(since, until)]
-        case Weekly():
-            return merged(_weekly(definition, since, until, zones))
-        case TwoZoneSpan():
-            return merged(_spans(definition, since, until, zones))
-        case Union(parts):
-            return merged(w for part in parts for w in _windows(part, since, until, zones))
-        case Intersection(parts):
-            common = _windows(parts[0], since, until, zones)
-            for part in parts[1:]:
-                common = list(_common(common, _windows(part, since, until, zones)))
-            return common
-        case Difference(whole, less):
-            return list(_less(_windows(whole, since, until, zones), _windows(less, since, until, zones)))
-
-
-def _weekly(weekly: Weekly, since: int, until: int, zones: Zones) -> Iterator[Window]:
-    where = zones(weekly.zone)
-    days = list(_dates(since, until))
-    offsets = [_offset(day, where) for day in (*days, *(days[-1] + timedelta(days=n) for n in (1, 2, 3)))]
-    for number, day in enumerate(days):
-        offset = offsets[number]
-        steady = offset == offsets[number + 1] == offsets[number + 2] == offsets[number + 3]
-        yield from _day_windows(weekly, where, day, offset if steady else None)
-
-
-def _offset(day: date, where: ZoneInfo) -> int:
-    """What the zone is ahead of UTC at the first moment of a date, in ms."""
-    offset = datetime(day.year, day.month, day.day, tzinfo=where).utcoffset()
-    assert offset is not None  # there is a zone
-    return offset // timedelta(milliseconds=1)
-
-
-def _day_windows(weekly: Weekly, where: ZoneInfo, day: date, offset: int | None = None) -> list[Window]:
-    """The windows that open on a date; `offset`: the zone's (ms), where it does not change until they have closed."""
-    text = day.isoformat()
-    if text in weekly.holidays or text[5:] in weekly.holidays:
-        return []
-    walls = weekly.shifts.get(text)
-    if walls is None:
-        walls = weekly.week[weekly.working_days.get(text, day.weekday())]
-    cut = weekly.breaks.get(text)
-    if cut:
-        walls = tuple(piece for wall in walls for piece in _less([wall], list(cut)))
-    if offset is not None:
-        midnight = (day - _EPOCH).days * DAY_MS - offset
-        return [(midnight + opens, midnight + closes) for opens, closes in walls if opens < closes]
-    found = []
-    for opens, closes in walls:
-        window = (_wall(day, opens, where), _wall(day, closes, where))
-        if window[0] < window[1]:
-            found.append(window)
-    return found
-
-
-def _spans(span: TwoZoneSpan, since: int, until: int, zones: Zones) -> Iterator[Window]:
-    opening, closing = zones(span.opens.zone), zones(span.closes.zone)
-    for day in _dates(since, until):
-        if day.weekday() != span.opens.weekday:
-            continue
-        opens = _wall(day, span.opens.wall, opening)
-        ahead = (span.closes.weekday - span.opens.weekday) % 7
-        closes = _wall(day + timedelta(days=ahead), span.closes.wall, closing)
-        if closes <= opens:
-            closes = _wall(day + timedelta(days=ahead + 7), span.closes.wall, closing)
-        yield opens, closes
-
-
-def _common(left: list[Window], right: list[Window]) -> Iterator[Window]:
-    i = j = 0
-    while i < len(left) and j < len(right):
-        opens, closes = max(left[i][0], right[j][0]), min(left[i][1], right[j][1])
-        if opens < closes:
-            yield opens, closes
-        if left[i][1] <= right[j][1]:
-            i += 1
-        else:
-            j += 1
-
-
-def _less(whole: list[Window], less: list[Window]) -> Iterator[Window]:
-    cuts = merged(less)
-    j = 0
-    for opens, closes in whole:
-        at = opens
-        while j < len(cuts) and cuts[j][1] <= at:
-            j += 1
-        k = j
-        while k < len(cuts) and cuts[k][0] < closes:
-            if at < cuts[k][0]:
-                yield at, cuts[k][0]
-            at = max(at, cuts[k][1])
-            k += 1
-        if at < closes:
-            yield at, closes
-
-
-def _dates(since: int, until: int) -> Iterator[date]:
-    day = _EPOCH + timedelta(days=since // DAY_MS - 2)
-    last = _EPOCH + timedelta(days=until // DAY_MS + 1)
-    while day < last:
-        yield day
-        day += timedelta(days=1)
-
-
-def _wall(day: date, ms: int, where: ZoneInfo) -> int:
-    days, ms = divmod(ms, DAY_MS)
-    if days:
-        day += timedelta(days=days)
-    minutes, rest = divmod(ms, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    return _utc_ms(datetime(day.year, day.month, day.day, hours, minutes, tzinfo=where)) + rest
-
-
-def _utc_ms(local: datetime) -> int:
-    """UTC ms of an aware wall time; `fold=0` gives a skipped time the offset before the gap: it moves forward."""
-    offset = local.utcoffset()
-    assert offset is not None  # callers give a zone
-    naive = local.replace(tzinfo=None) - offset
-    return (naive - datetime(1970, 1, 1)) // timedelta(milliseconds=1)  # noqa: DTZ001 - naive on both sides
-
-
 def _year(at: int) -> int:
     days = at // DAY_MS
     return 1970 + int(days // 365.2425)
 
 
 def _new_year(year: int) -> int:
-    return (date(year, 1, 1) - _EPOCH).days * DAY_MS
-
-
-def _digest(definition: Definition) -> str:
-    canonical = msgspec.json.encode(definition, order="deterministic")
-    return hashlib.sha256(canonical).hexdigest()[:16]
-
-
-def _day_ms(definition: Definition) -> int:
-    """The normal day: the longest of the most frequent day lengths; around the clock and spans: 24 h (SPEC 3)."""
-    if not isinstance(definition, Weekly):
-        return DAY_MS
-    lengths = Counter(length for day in definition.week if (length := sum(c - o for o, c in merged(day))))
-    if not lengths:
-        return DAY_MS
-    most = max(lengths.values())
-    return max(length for length, times in lengths.items() if times == most)
-
-
-def week_of(hours: Mapping[str, Iterable[tuple[str, str]]]) -> tuple[tuple[Window, ...], ...]:
-    """{"mon": [("09:00", "17:00")]} -> the seven tuples of `Weekly.week`; raises ValueError."""
-    return tuple(tuple((wall_ms(o), wall_ms(c)) for o, c in hours.get(day, ())) for day in DAYS)
+    return (date(year, 1, 1) - EPOCH).days * DAY_MS

@@ -61,14 +61,30 @@ class Book(msgspec.Struct, gc=False):
     kept: dict[Kept, int] = {}
 
 
-def order(facts: Sequence[Event]) -> list[Event]:
+def order(facts: Sequence[Event]) -> Sequence[Event]:
     """Facts as they count: the creation first, what claims to be earlier at its instant (SPEC 5, 6)."""
+    if _is_in_order(facts):
+        return facts
     creation = creation_of(facts)
     if creation is None:
         return []
     first = creation.occurred_at
     rest = sorted((f for f in facts if f is not creation), key=lambda f: (max(f.occurred_at, first), f.event_id))
     return [creation, *rest]
+
+
+def _is_in_order(facts: Sequence[Event]) -> bool:
+    """One creation, then updates, each after the one before: as most tickets keep them."""
+    at, event_id = -(2**62), ""
+    for fact in facts:
+        if (
+            fact.created is not (event_id == "")
+            or fact.occurred_at < at
+            or (fact.occurred_at == at and fact.event_id < event_id)
+        ):
+            return False
+        at, event_id = fact.occurred_at, fact.event_id
+    return True
 
 
 def creation_of(facts: Sequence[Event]) -> Event | None:
@@ -121,11 +137,7 @@ def opened(creation: Event, rules: Rules) -> Book:
     )
     at, known = creation.occurred_at, creation.known_at
     metrics = tracked(rules)
-    book.timers = tuple(
-        arm(metric, 1, creation.event_id, at, known, book.terms)
-        for metric in metrics
-        if METRICS[metric].arms == "creation"
-    )
+    book.timers = tuple([arm(metric, 1, creation.event_id, at, known, book.terms) for metric in metrics.at_creation])
     if opener is None or opener.role != "agent":
         _customer_wrote(book, creation.event_id, at, known, metrics)
     if rules.rota is not None:
@@ -182,13 +194,26 @@ def standing(book: Book, rota: Rota) -> Standing:
     return Standing(terms.critical, idle, terms.home, book.attributes.customer)
 
 
-def tracked(rules: Rules) -> tuple[str, ...]:
-    """The metrics that any policy names, in the order of METRICS."""
-    found = rules.remembered.get("metrics")
+class Tracked(msgspec.Struct, frozen=True):
+    """The metrics that any policy names, by what arms them, in the order of METRICS."""
+
+    at_creation: tuple[str, ...]
+    #: armed by a customer's message: by the first one of a ticket, or by each that opens a conversation
+    by_message: tuple[str, ...]
+    by_promise: bool
+
+
+def tracked(rules: Rules) -> Tracked:
+    """What these rules track."""
+    found: Tracked | None = rules.derived.get("tracked")
     if found is None:
-        names = rules.metrics
-        found = rules.remembered["metrics"] = tuple(m for m in METRICS if m in names)  # type: ignore[assignment]
-    return found  # type: ignore[return-value]
+        arms = {metric: METRICS[metric].arms for metric in METRICS if metric in rules.metrics}
+        found = rules.derived["tracked"] = Tracked(
+            tuple(metric for metric, by in arms.items() if by == "creation"),
+            tuple(metric for metric, by in arms.items() if by in ("first_conversation", "conversation")),
+            "promise" in arms.values(),
+        )
+    return found
 
 
 def _inside(book: Book, fact: Event, at: int, known: int, rules: Rules) -> None:
@@ -245,7 +270,7 @@ def _reconsidered(book: Book, at: int, rota: Rota | None) -> None:
         book.custody = handoffs.reconsidered(book.custody, rota, at, standing(book, rota))
 
 
-def _customer_wrote(book: Book, event_id: str, at: int, known: int, metrics: tuple[str, ...]) -> None:
+def _customer_wrote(book: Book, event_id: str, at: int, known: int, metrics: Tracked) -> None:
     if book.unanswered:
         return
     if book.closed_at is not None:
@@ -253,17 +278,16 @@ def _customer_wrote(book: Book, event_id: str, at: int, known: int, metrics: tup
         return
     book.conversation += 1
     book.unanswered = True
-    for metric in metrics:
-        arms = METRICS[metric].arms
-        if arms == "conversation" or (arms == "first_conversation" and book.conversation == 1):
+    for metric in metrics.by_message:
+        if book.conversation == 1 or METRICS[metric].arms == "conversation":
             _put(book, _paused_if(arm(metric, book.conversation, event_id, at, known, book.terms), book, at, known))
 
 
-def _agent_wrote(book: Book, event_id: str, at: int, known: int, metrics: tuple[str, ...]) -> None:
+def _agent_wrote(book: Book, event_id: str, at: int, known: int, metrics: Tracked) -> None:
     _met(book, "answer", at, known)
     book.unanswered = False
     book.waiting = None
-    if book.closed_at is None and "periodic_update" in metrics:
+    if book.closed_at is None and metrics.by_promise:
         book.promises += 1
         timer = arm("periodic_update", book.promises, event_id, at, known, book.terms)
         _put(book, _paused_if(timer, book, at, known))
@@ -271,6 +295,11 @@ def _agent_wrote(book: Book, event_id: str, at: int, known: int, metrics: tuple[
 
 def _met(book: Book, by: str, at: int, known: int) -> None:
     """Meet what an answer or an assignment meets; while the ticket is closed, remember it for the reopening."""
+    for timer in book.timers:
+        if timer.state != "met" and METRICS[timer.metric].meets == by:
+            break
+    else:
+        return
     _become(
         book,
         tuple(_answered(timer, at, known) if METRICS[timer.metric].meets == by else timer for timer in book.timers),
@@ -343,7 +372,7 @@ def _reattributed(book: Book, fact: Event, at: int, known: int, rules: Rules) ->
     )
 
 
-def _status(book: Book, status: str | None, at: int, known: int, metrics: tuple[str, ...]) -> None:
+def _status(book: Book, status: str | None, at: int, known: int, metrics: Tracked) -> None:
     was_closed, book.status = book.closed_at, status
     closes = status in book.terms.resolves
     if closes and was_closed is None:

@@ -13,7 +13,6 @@ from typing import Literal
 
 import msgspec
 
-from worker.sla.calendars import DAY_MS
 from worker.sla.handoffs import advance, owner_at
 from worker.sla.history import Book
 from worker.sla.policies import Rules
@@ -21,6 +20,7 @@ from worker.sla.rota import STANDARD_TEAM
 from worker.sla.tickets import Ticket, view
 from worker.sla.timers import Timer
 from worker.sla.verdicts import Breached, Record
+from worker.sla.zones import DAY_MS
 
 Kind = Literal["breach", "warning", "handoff_missed", "handoff_escalated"]
 

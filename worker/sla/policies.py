@@ -131,18 +131,25 @@ class Promise(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
-    """One target as it applies to one ticket now: an amount on a calendar, with its marks."""
+    """One target as it applies to one ticket now: an amount on a calendar, with its marks.
+
+    `promise` is what really is promised: other marks, another clause or another text are the same promise.
+    """
 
     metric: str
     amount: Amount
     calendar: Calendar
     marks: tuple[Mark, ...]
     clause: str | None
+    promise: Promise
 
-    @property
-    def promise(self) -> Promise:
-        """What really is promised: other marks, another clause or another text are the same promise."""
-        return Promise(self.amount.ms, self.amount.days, self.amount.reading, self.calendar.digest)
+
+def target_of(
+    metric: str, amount: Amount, calendar: Calendar, marks: tuple[Mark, ...] = (), clause: str | None = None
+) -> Target:
+    """The target with its promise."""
+    promise = Promise(amount.ms, amount.days, amount.reading, calendar.digest)
+    return Target(metric, amount, calendar, marks, clause, promise)
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):
@@ -216,6 +223,8 @@ class Rules(msgspec.Struct, frozen=True):
     #: region id -> the last year for which its holidays are published, not projected; 0 where its file does not say
     official_until: dict[str, int] = {}
     remembered: dict[Any, Terms] = {}
+    #: what a module derives from these rules once: by its name
+    derived: dict[str, Any] = {}
 
     def terms(self, attributes: Attributes) -> Terms:
         """The terms under these attributes; SPEC 4 from "Plan of a ticket" on. Never raises."""
@@ -338,7 +347,7 @@ class Rules(msgspec.Struct, frozen=True):
             calendar = self._calendar(policy, rule, severity, who, reasons)
             if calendar is not None:
                 marks = policy.marks if rule.marks is None else rule.marks
-                targets[rule.metric] = Target(rule.metric, rule.amount, calendar, marks, rule.clause)
+                targets[rule.metric] = target_of(rule.metric, rule.amount, calendar, marks, rule.clause)
         if severity is None and any(rule.severity is not None for rule in policy.targets):
             reasons.append("no_severity")
         return self._terms(policy, targets, applied, reason, severity, tuple(dict.fromkeys(reasons)))

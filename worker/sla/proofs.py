@@ -10,22 +10,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from worker.sla.calendars import (
-    DAY_MS,
-    DAYS,
-    Calendar,
-    Corner,
-    Definition,
-    Difference,
-    Intersection,
-    TwoZoneSpan,
-    Union,
-    Weekly,
-    compiled,
-    utc_to_wall,
-    wall_to_utc,
-)
+from worker.sla.calendars import Calendar, compiled
 from worker.sla.timers import Timer
+from worker.sla.windows import DAYS, Corner, Definition, Difference, Intersection, TwoZoneSpan, Union, Weekly
+from worker.sla.zones import DAY_MS, utc_to_wall, wall_to_utc
 
 _NAMES = dict(zip(DAYS, ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"), strict=True))
 

@@ -17,18 +17,9 @@ from itertools import pairwise
 
 import msgspec
 
-from worker.sla.calendars import (
-    DAY_MS,
-    WEEKEND,
-    Corner,
-    TwoZoneSpan,
-    Weekly,
-    Zones,
-    compiled,
-    utc_to_wall,
-    wall_to_utc,
-    zone,
-)
+from worker.sla.calendars import compiled
+from worker.sla.windows import WEEKEND, Corner, TwoZoneSpan, Weekly
+from worker.sla.zones import DAY_MS, Zones, utc_to_wall, wall_to_utc, zone
 
 WEEKEND_TEAM, STANDARD_TEAM, PREMIER_TEAM = "weekend", "standard", "premier"
 

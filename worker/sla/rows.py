@@ -59,9 +59,16 @@ _TALLY_MARK, _TALLY_MARKED = bytes([0xA0 | tallies.LENGTH]), slice(_HEADER.size 
 _TALLY = slice(_HEADER.size + 2, _HEADER.size + 2 + tallies.LENGTH)
 
 
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """Facts as a row has them: one after another, without the array's head. What was written once is not written again."""
+
+    facts: tuple[Event, ...]
+    data: bytes
+
+
 class _Row(msgspec.Struct, array_like=True):
     digest_or_tally: str
-    facts: list[tuple[int, str, int, int, bytes, dict[int, Any]]]
+    facts: msgspec.Raw
     warned: tuple[Warned, ...]
     breached: tuple[Breached, ...]
     fold: Fold | None = None
@@ -71,6 +78,7 @@ class _Row(msgspec.Struct, array_like=True):
 
 
 _decode = msgspec.msgpack.Decoder(_Row).decode
+_decode_all = msgspec.msgpack.Decoder(list[tuple[int, str, int, int, bytes, dict[int, Any]]]).decode
 
 
 class _Said(msgspec.Struct, array_like=True, gc=False):
@@ -101,20 +109,48 @@ class RowDamaged(Exception):
     """This row is not one that any version of the worker wrote."""
 
 
-def pack(ticket: Ticket, wake_at: int | None = None, version: int = VERSION) -> bytes:
-    """The ticket's row, with the instant (UTC ms) after which it next needs a look, as `version` writes it."""
-    row = _Row(
+def written(facts: tuple[Event, ...], before: Written | None = None) -> Written:
+    """The facts as a row has them; of those that `before` begins with only what is new is written."""
+    if before is not None:
+        known = len(before.facts)
+        if facts[:known] == before.facts:  # the same objects nearly always: then no fact is looked into
+            if len(facts) == known:
+                return before
+            return Written(facts, before.data + _body(facts[known:]))
+    return Written(facts, _body(facts))
+
+
+def _body(facts: tuple[Event, ...]) -> bytes:
+    return _encode([_fact(fact) for fact in facts])[len(_head(len(facts))) :]
+
+
+def pack(ticket: Ticket, wake_at: int | None = None, version: int = VERSION, facts: Written | None = None) -> bytes:
+    """The ticket's row, with the instant (UTC ms) after which it next needs a look, as `version` writes it.
+
+    `facts`: the ticket's facts where they were written before.
+    """
+    said = ticket.said
+    if facts is None:
+        facts = written(ticket.facts)
+    row = (
         ticket.rules_digest if version == OLDEST else tallies.tally(ticket),
-        [_fact(f) for f in ticket.facts],
-        ticket.said.warned,
-        ticket.said.breached,
+        msgspec.Raw(_head(len(facts.facts)) + facts.data),
+        said.warned,
+        said.breached,
         ticket.fold,
-        ticket.said.rejudged_at,
-        ticket.said.finished,
-        ticket.said.handoffs,
+        said.rejudged_at,
+        said.finished,
+        said.handoffs,
     )
     header = _HEADER.pack(version, _NEVER if wake_at is None else wake_at, _stamp(ticket.rules_digest))
     return header + _encode(row)
+
+
+def _head(many: int) -> bytes:
+    """The head of a msgpack array of so many."""
+    if many < 16:
+        return bytes((0x90 | many,))
+    return b"\xdc" + many.to_bytes(2) if many < 65_536 else b"\xdd" + many.to_bytes(4)
 
 
 def wake_of(data: bytes, ticket_id: str) -> int | None:
@@ -185,19 +221,26 @@ def unpack(data: bytes, ticket_id: str, rules_digest: str = "") -> Ticket:
 
     `rules_digest`: of the rules in force; a row that other rules judged gets a digest that equals none.
     """
+    return read(data, ticket_id, rules_digest)[0]
+
+
+def read(data: bytes, ticket_id: str, rules_digest: str = "") -> tuple[Ticket, Written]:
+    """As `unpack`, and its facts as they are in the row."""
     _check(data, ticket_id)
     try:
         row = _decode(memoryview(data)[_HEADER.size :])
-        facts = tuple(_event(ticket_id, fact) for fact in row.facts)
+        found = _decode_all(row.facts)
+        facts = tuple([_event(ticket_id, fact) for fact in found])
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
         raise RowDamaged(f"{ticket_id}: {error}") from error
-    return Ticket(
+    ticket = Ticket(
         ticket_id,
         facts,
         Record(row.warned, row.breached, row.rejudged_at, row.finished, row.handoffs),
         rules_digest if is_judged_by(data, rules_digest) else f"stamp:{data[_STAMP].hex()}",
         row.fold,
     )
+    return ticket, Written(facts, bytes(row.facts)[len(_head(len(facts))) :])
 
 
 def _check(data: bytes, ticket_id: str) -> None:

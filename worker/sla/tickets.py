@@ -284,8 +284,12 @@ def _owing(ticket_id: str, said: Record, book: Book | None, known: int, rules: R
     if book is None:
         return said
     book = seen_at(book, known, rules)
-    if not book.past and not any(t.reached for t in book.timers):
-        return said
+    if not book.past:
+        for timer in book.timers:
+            if timer.reached:
+                break
+        else:
+            return said
     fresh = [
         Warned(t.metric, t.armed_by, m.mark.text, m.at, warning(ticket_id, book, t, m, rules.rota))
         for t in (*book.past, *book.timers)

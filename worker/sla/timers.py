@@ -138,7 +138,10 @@ def arm(metric: str, cycle: int, armed_by: str, at: int, known: int, terms: Term
     target = target_for(metric, cycle, terms)
     if target is None:
         return Timer(metric, cycle, armed_by, at, known, terms)
-    return rescheduled(Timer(metric, cycle, armed_by, at, known, terms, target, target.promise))
+    due, marks, next_at = _schedule(target, at, (), known, False, ())
+    return Timer(
+        metric, cycle, armed_by, at, known, terms, target, target.promise, due=due, marks=marks, next_at=next_at
+    )
 
 
 def pause(timer: Timer, at: int, known: int, reason: str) -> Timer:
@@ -290,14 +293,28 @@ def _next(timer: Timer, due: int | None, marks: Iterable[tuple[int, Mark]]) -> i
 
 def rescheduled(timer: Timer) -> Timer:
     """The timer with its due and the marks of its present target, as if it ran."""
-    target, started, holes = timer.target, timer.started, timer.holes
-    due = None if target is None else due_of(target, started, holes)
-    if target is None or due is None:
+    target = timer.target
+    if target is None:
         return replace(timer, due=None, marks=(), next_at=None)
+    is_breached = timer.breach is not None
+    due, marks, next_at = _schedule(target, timer.started, timer.holes, timer.revealed, is_breached, timer.reached)
+    return replace(timer, due=due, marks=marks, next_at=next_at)
+
+
+def _schedule(
+    target: Target, started: int, holes: tuple[Hole, ...], revealed: int, is_breached: bool, reached: tuple[Moment, ...]
+) -> tuple[int | None, tuple[tuple[int, Mark], ...], int | None]:
+    """Due, marks still ahead and what comes next of a timer that runs; all empty where its calendar never opens again."""
+    due = due_of(target, started, holes)
+    if due is None:
+        return None, (), None
+    if is_breached:
+        return due, (), None
     marks: list[tuple[int, Mark]] = []
-    if timer.breach is None and target.marks:
-        calendar, reached, revealed = target.calendar, timer.reached, timer.revealed
-        ms, plain = covered_ms(target, started) or 0, _plain(holes)
+    next_at = due
+    if target.marks:
+        calendar = target.calendar
+        ms, plain = covered_ms(target, started) or 0, _plain(holes) if holes else ()
         solid = due - started == ms  # every instant up to the due counts, and no hole is before it
         for mark in target.marks:
             if reached and any(m.mark == mark for m in reached):
@@ -312,7 +329,8 @@ def rescheduled(timer: Timer) -> Timer:
                     at = calendar.due_with_holes(started, part, plain) if plain else calendar.due(started, part)
             if at is not None and at >= revealed:
                 marks.append((at, mark))
-    return replace(timer, due=due, marks=tuple(marks), next_at=_next(timer, due, marks))
+                next_at = min(next_at, at)
+    return due, tuple(marks), next_at
 
 
 def _spent_out(timer: Timer, target: Target) -> int | None:

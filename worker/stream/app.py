@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -19,14 +20,15 @@ from collections.abc import Callable
 from typing import Any
 
 import faust
+import uvloop
 from aiokafka import TopicPartition
 from faust.types import TP
 from msgspec.structs import replace
 
 from worker.rules.mapping import Mapping
 from worker.settings import Settings
-from worker.sla.calendars import tzdata_digest, tzdata_version
 from worker.sla.policies import Rules
+from worker.sla.zones import tzdata_digest, tzdata_version
 from worker.stream import rights, wire
 from worker.stream.audience import Audience
 from worker.stream.clients import tls
@@ -193,8 +195,11 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
     `mapping`: of payloads that are not events of ours.
     """
     limit_floods()
+    # The thread that fetches and the lanes' loop wait for each other: by Python's own setting up to 5 ms each time, and a
+    # commit has a dozen such times.
+    sys.setswitchinterval(0.0005)
     gc.set_threshold(50_000, 20, 50)  # of what a flush makes almost nothing is a cycle
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     raw, settings = settings, replace(settings, topics=settings.lane_topics)
     status = Status()

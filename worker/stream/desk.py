@@ -15,11 +15,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Event, Tick
 from worker.sla.policies import Rules
-from worker.sla.rows import RowDamaged, RowFromFuture, pack, unpack
+from worker.sla.rows import RowDamaged, RowFromFuture, pack, read, written
 from worker.sla.tickets import Outcome, Ticket, apply, lighten
+from worker.sla.zones import tzdata_digest
 from worker.stream import mapped, position, wire
 from worker.stream.agenda import Agenda
 from worker.stream.counting import Counts
@@ -107,8 +107,7 @@ class Desk:
             key = self.stale.popleft()
             row = self.rows.get(key)
             if row is not None and key not in flush.tickets and is_stale(self.shop, row):
-                flush.tickets[key] = self._tick(flush, key, tick)
-                self._hot.drop(key)  # a million of them pass by
+                flush.tickets[key] = self._tick(flush, key, tick, passes_by=True)  # as a million others do
 
     def _clocked(self, until: int) -> Tick:
         return Tick(until, self.shop.settings.settle, self.position.announce_from)
@@ -239,10 +238,10 @@ class Desk:
             return fresh.ticket
         ticket = self._hot.get(key)
         if ticket is None and (row := self.rows.get(key)) is not None:
-            ticket = unpack(row, key.decode(), self.shop.rules.digest)
+            ticket, flush.written[key] = read(row, key.decode(), self.shop.rules.digest)
         return ticket
 
-    def _keep(self, flush: Flush, key: bytes, outcome: Outcome) -> None:
+    def _keep(self, flush: Flush, key: bytes, outcome: Outcome, *, passes_by: bool = False) -> None:
         for reason in outcome.counts:
             self.shop.watcher.counted(reason)
         if outcome.kept:
@@ -259,30 +258,34 @@ class Desk:
             if key in self.rows:
                 flush.tickets[key] = outcome
                 self.counts.changed(self.rows.pop(key), None)
-            return
-        self._hot.put(key, outcome.ticket)
+        elif passes_by:
+            self._hot.drop(key)
+        else:
+            self._hot.put(key, outcome.ticket)
 
-    def _tick(self, flush: Flush, key: bytes, tick: Tick) -> Outcome:
+    def _tick(self, flush: Flush, key: bytes, tick: Tick, *, passes_by: bool = False) -> Outcome:
         ticket = self._ticket(flush, key)
         if ticket is None:
             return Outcome(None, changed=False)
         outcome = apply(ticket, tick, self.shop.rules)
-        self._keep(flush, key, outcome)
-        digest = self.shop.rules.digest
-        flush.spoken += (encode_signal(signal, tick.at, digest, self._tzdata) for signal in outcome.signals)
-        flush.handed += (encode_handoff(signal, tick.at, digest, self._tzdata) for signal in outcome.handoffs)
+        self._keep(flush, key, outcome, passes_by=passes_by)
+        if outcome.signals or outcome.handoffs:
+            digest = self.shop.rules.digest
+            flush.spoken += (encode_signal(signal, tick.at, digest, self._tzdata) for signal in outcome.signals)
+            flush.handed += (encode_handoff(signal, tick.at, digest, self._tzdata) for signal in outcome.handoffs)
         return outcome
 
     def changes(self, flush: Flush) -> list[Record]:
         """The changelog's records of a flush: each changed ticket's row, and the position."""
         rows: list[Record] = []
+        known, counts, shows = self.rows, self.counts, bool(self.shop.settings.topics.timers)
         for key, outcome in flush.tickets.items():
-            row = self._row(key, outcome)
+            row = self._row(flush, key, outcome)
             if row is not None:
-                self.counts.changed(self.rows.get(key), row)
-                self.rows[key] = row
+                counts.changed(known.get(key), row)
+                known[key] = row
             rows.append((key, row, []))
-            if self.shop.settings.topics.timers:
+            if shows:
                 self._show(flush, key, outcome)
         rows += flush.notes
         for note, value, _ in flush.notes:
@@ -308,16 +311,19 @@ class Desk:
             self._shown[key] = found[1]
             flush.standing.append((key, found[0], []))
 
-    def _row(self, key: bytes, outcome: Outcome) -> bytes | None:
+    def _row(self, flush: Flush, key: bytes, outcome: Outcome) -> bytes | None:
         """The ticket's row; of one that has grown beyond what a changelog takes, the oldest facts are folded."""
         ticket, version = outcome.ticket, self.shop.settings.state_version
         if ticket is None:
             return None
-        row = pack(ticket, outcome.wake_at, version)
+        facts = written(ticket.facts, flush.written.get(key) or self._hot.written(key))
+        row = pack(ticket, outcome.wake_at, version, facts)
         while len(row) > _ROW_BYTES and (lighter := lighten(ticket, self.shop.rules)) is not ticket:
             self.shop.watcher.counted("folded_early")
             log.warning("a ticket of %d bytes was folded early", len(row))
             ticket = lighter
-            row = pack(ticket, outcome.wake_at, version)
+            facts = written(ticket.facts)
+            row = pack(ticket, outcome.wake_at, version, facts)
             self._hot.put(key, ticket)
+        self._hot.keep_written(key, facts)
         return row

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from worker.sla.rows import Written
 from worker.sla.tickets import Ticket
 
 #: A ticket weighs as much as its facts (about 400 bytes each), and its Book, timers and custody as much as six of them.
@@ -22,6 +23,7 @@ class Hot:
 
     def __init__(self, weight: int = WEIGHT) -> None:
         self._tickets: OrderedDict[bytes, Ticket] = OrderedDict()  # its oldest is found at once; a plain dict's is not
+        self._written: dict[bytes, Written] = {}
         self._left = weight
 
     def get(self, key: bytes) -> Ticket | None:
@@ -39,10 +41,22 @@ class Hot:
             tickets.move_to_end(key)
         tickets[key] = ticket
         while self._left < 0:
-            self._left += _BOOK + len(tickets.popitem(last=False)[1].facts)
+            gone, old = tickets.popitem(last=False)
+            self._left += _BOOK + len(old.facts)
+            self._written.pop(gone, None)
+
+    def written(self, key: bytes) -> Written | None:
+        """The ticket's facts as they were written last, or None."""
+        return self._written.get(key)
+
+    def keep_written(self, key: bytes, facts: Written) -> None:
+        """These facts are in the ticket's row now."""
+        if key in self._tickets:
+            self._written[key] = facts
 
     def drop(self, key: bytes) -> None:
         """It has gone, or others are looked at sooner."""
         old = self._tickets.pop(key, None)
         if old is not None:
             self._left += _BOOK + len(old.facts)
+            self._written.pop(key, None)

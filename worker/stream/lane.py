@@ -19,11 +19,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from aiokafka import TopicPartition
-from msgspec.structs import replace
 
 from worker.sla.policies import Rules
-from worker.stream import ledger, position, troubles
+from worker.stream import position, troubles
 from worker.stream.desk import Desk
+from worker.stream.gaps import RECORDS_A_FLUSH, Gaps
 from worker.stream.gate import Passage, is_past
 from worker.stream.opening import Loaded, load
 from worker.stream.outbox import Outbox, Record
@@ -32,7 +32,6 @@ from worker.stream.shop import Chunk, Flush, Shop
 
 log = logging.getLogger(__name__)
 
-_RECORDS_A_FLUSH = 1000
 _FAILURES = 10
 _STALLED_S = 60.0
 _LOOK_S = 1.0
@@ -58,11 +57,11 @@ class Lane:
         self, number: int, shop: Shop, parked: Loaded | None = None, handed: Callable[[], int] = lambda: 0
     ) -> None:
         self.number, self.shop = number, shop
-        self._handed = handed
         self.parts = {t: TopicPartition(t, number) for t in shop.settings.topics.sources}
         #: the sources, and the parts of shift reports that fall to this lane
         self.reads = self.parts | {(topic := shop.settings.parts_topic): TopicPartition(topic, number)}
         self.desk = Desk(shop)
+        self._gaps = Gaps(number, shop, self.reads, self.desk, handed, self._read)
         self.end = 0
         self.gate_closed_since: float | None = None
         self._committed: Position | None = None
@@ -71,13 +70,10 @@ class Lane:
         self._parked = parked
         self._adopted: Rules | None = None
         self._inbox: deque[Chunk] = deque()
-        self._read_alone: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._outbox: Outbox | None = None
         self._task: asyncio.Task[None] | None = None
-        self._verified: dict[str, int] = {}
-        self._ahead_since: dict[str, tuple[tuple[int, int], float]] = {}
         self._worked = 0
         self._passage = Passage(shop.gate, self.parts, shop.readings, shop.now)
         self._closed = False
@@ -223,7 +219,7 @@ class Lane:
         loaded = await load(self.shop, self.number, self.parts, parked, self._begin, self._move)
         self.desk.take_over(loaded)
         self.end = loaded.end
-        self._verified, self._ahead_since, self._read_alone = {}, {}, {}
+        self._gaps.forget()
         self._passage.forget()
         self._passed = None
         self._fault, self.gate_closed_since = None, None
@@ -268,28 +264,26 @@ class Lane:
         self._settled = False
         self._adopt()
         if not self._inbox:
-            await self._look_behind(flush)
+            await self._gaps.look_behind(flush)
         waits_for_gate = False
         while True:
             for chunk in list(self._inbox)[taken:]:
-                if records >= _RECORDS_A_FLUSH:
+                if records >= RECORDS_A_FLUSH:
                     break
-                if not await self._close_gap(flush, chunk.topic, chunk.records[0].offset, chunk.since):
-                    records = _RECORDS_A_FLUSH
+                if not await self._gaps.close(flush, chunk.topic, chunk.records[0].offset, chunk.since):
+                    records = RECORDS_A_FLUSH
                     break
                 await self._read(flush, chunk)
                 taken += 1
                 records += len(chunk.records)
             waits_for_gate = await self._fire(flush)
             self.desk.report(flush)
-            if records >= _RECORDS_A_FLUSH or not await self._waits_for_more(flush, taken, waits_for_gate):
+            if records >= RECORDS_A_FLUSH or not await self._waits_for_more(flush, taken, waits_for_gate):
                 break
         if flush or self.shop.monotonic() - self._said_at > _QUIET_S:
             await self._commit(flush)
         self._settled = True
-        while self._read_alone:  # nobody else acknowledges it, and the group's offset would wait for the next record
-            topic, offset = self._read_alone.popitem()
-            self.shop.applied(self.reads[topic], offset)
+        self._gaps.acknowledge()
         for _ in range(taken):
             self._inbox.popleft().ack()
         if taken:
@@ -346,52 +340,6 @@ class Lane:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), self._until_due(waits_for_gate))
 
-    async def _close_gap(self, flush: Flush, topic: str, until: int, since: int | None) -> bool:
-        """What lies between this lane's position and `until` was not handed over: the lane reads it itself.
-
-        A chunk can be lost between the consumer and the lane when a rebalance comes in between, or was not taken, and a
-        later one must not make the position jump over it. Often there is nothing to read: control records have
-        offsets, too. False: there is more, for the next flush.
-        """
-        before = flush.reached.get(topic) or self.desk.position.of(topic)
-        stands = max(before.offset + 1, self._verified.get(topic, 0))
-        if until <= stands or (since is not None and since <= stands):
-            return True
-        assert self.shop.settings.kafka is not None  # the command line sees to it
-        missed, at = await ledger.read_range(
-            self.shop.settings.kafka, topic, self.number, stands, until, _RECORDS_A_FLUSH, self.shop.clients
-        )
-        self._verified[topic] = at
-        if missed:
-            log.info("lane %d: %d records of %s were not handed over, and read", self.number, len(missed), topic)
-            self.shop.watcher.counted("read_again", len(missed))
-            await self._read(flush, Chunk(topic, stands, missed, _nothing))
-            self._read_alone[topic] = missed[-1].offset
-        return at >= until
-
-    def _stands(self, topic: str) -> int:
-        """The offset before which every record was applied."""
-        return max(self.desk.position.of(topic).offset + 1, self._verified.get(topic, 0))
-
-    async def _look_behind(self, flush: Flush) -> None:
-        """Nothing is delivered: is the consumer ahead of this lane all the same, and has been for a while?
-
-        What it read last may be on its way: that takes as long as the loop has other things to do, so nothing is missed
-        yet while others are handed what was fetched before.
-        """
-        for topic, part in self.reads.items():
-            readings, stands = self.shop.readings(part), self._stands(topic)
-            if readings is None or readings.position <= stands:
-                self._ahead_since.pop(topic, None)
-                continue
-            handed = self._handed()
-            seen = (stands, handed) if handed < readings.fetch else (stands, 0)
-            at, since = self._ahead_since.get(topic, ((-1, 0), 0.0))
-            if at != seen:  # it gets on
-                self._ahead_since[topic] = (seen, self.shop.monotonic())
-            elif self.shop.monotonic() - since > _LOOK_S:
-                await self._close_gap(flush, topic, readings.position, None)
-
     async def _fire(self, flush: Flush) -> bool:
         """Say what the clock allows; True when something is to be said and the gate is closed."""
         is_stale = bool(self.desk.stale)
@@ -424,7 +372,7 @@ class Lane:
         """The instant (UTC ms) up to which the lane may fire; None while the gate is closed."""
         if self.shop.settings.clock == "event":
             return self.desk.clock()
-        until = await self._passage.opens_for(lambda topic: self._stands(topic) - 1)
+        until = await self._passage.opens_for(lambda topic: self._gaps.stands(topic) - 1)
         if until is not None:
             self.gate_closed_since = None
         elif self.gate_closed_since is None:
@@ -442,7 +390,7 @@ class Lane:
 
     async def _commit(self, flush: Flush) -> None:
         started = self.shop.monotonic()
-        self._note_markers()
+        self._gaps.note_markers()
         rows = self.desk.changes(flush)
         topics = self.shop.settings.topics
         every = (
@@ -457,14 +405,7 @@ class Lane:
         self.end = await self._say(rows, others)
         self._committed = self.desk.position
         self._said_at = self.shop.monotonic()
-        now = self.shop.now()
-        settle = self.shop.settings.settle
-        late: list[int] = []
-        if self.shop.settings.clock == "wall":
-            # What came to light after its due was not late: nobody could have said it then.
-            late += [now - s.due - settle for s in flush.signals if s.kind == "breached" and s.cause == "elapsed"]
-            late += [now - h.boundary - settle for h in flush.handoffs if h.at == h.boundary and h.kind != "proposed"]
-            late += [now - h.at for h in flush.handoffs if h.kind == "proposed"]
+        late = flush.lateness(self.shop.now(), self.shop.settings.settle) if self.shop.settings.clock == "wall" else []
         self.shop.watcher.committed(
             flush.signals, flush.handoffs, late, flush.historic, self.shop.monotonic() - started
         )
@@ -475,23 +416,8 @@ class Lane:
         for office, report, _ in flush.reports:
             self.shop.audience.report((office or b"").decode(), report or b"")
 
-    def _note_markers(self) -> None:
-        """What transactions leave behind the last record of a source is read, too: once retention has deleted all of it, it
-        would look like records that were deleted unread.
-        """
-        for topic, part in self.reads.items():
-            readings, at = self.shop.readings(part), self.desk.position.of(topic)
-            if readings is None or readings.position <= max(at.offset + 1, at.past):
-                continue
-            if is_past(readings.position, at.offset, readings):
-                self.desk.position = self.desk.position.with_reached({topic: replace(at, past=readings.position)})
-
     async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> int:
         assert self._outbox is not None  # _open_up() made it
         return await self._outbox.say(
             self.shop.settings.table_topic, self.number, rows, others, self.shop.layout.outputs
         )
-
-
-def _nothing() -> None:
-    """How to acknowledge what Faust did not hand over."""

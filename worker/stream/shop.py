@@ -16,6 +16,7 @@ from worker.settings import Settings
 from worker.sla.events import HandoffSignal, Signal
 from worker.sla.policies import Rules
 from worker.sla.reports import Report
+from worker.sla.rows import Written
 from worker.sla.tickets import Outcome
 from worker.stream import wire
 from worker.stream.audience import Audience
@@ -107,6 +108,8 @@ class Flush:
 
     def __init__(self) -> None:
         self.tickets: dict[bytes, Outcome] = {}
+        #: facts of tickets whose rows were read for this flush, as they are in there
+        self.written: dict[bytes, Written] = {}
         self.signals: list[Signal] = []
         self.spoken: list[Record] = []
         self.handoffs: list[HandoffSignal] = []
@@ -119,6 +122,16 @@ class Flush:
         self.notes: list[Record] = []
         self.reached: dict[str, Reached] = {}
         self.historic = 0
+
+    def lateness(self, now: int, settle: int) -> list[int]:
+        """How late each verdict is said at `now` (UTC ms), in ms.
+
+        What came to light after its due was not late: nobody could have said it then.
+        """
+        late = [now - s.due - settle for s in self.signals if s.kind == "breached" and s.cause == "elapsed"]
+        late += [now - h.boundary - settle for h in self.handoffs if h.at == h.boundary and h.kind != "proposed"]
+        late += [now - h.at for h in self.handoffs if h.kind == "proposed"]
+        return late
 
     @property
     def is_heard(self) -> bool:

@@ -13,9 +13,9 @@ from functools import lru_cache
 
 import orjson
 
-from worker.sla.calendars import utc_to_wall
 from worker.sla.events import HandoffSignal, Signal
 from worker.sla.reports import LISTS, Line, Report
+from worker.sla.zones import utc_to_wall
 from worker.stream.instants import form
 
 #: CloudEvents `source`: a URI reference that is the same for every instance, since ids are.

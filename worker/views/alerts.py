@@ -21,10 +21,10 @@ from urllib.parse import quote
 import aiohttp
 
 from worker.settings import Settings
-from worker.sla.calendars import DAY_MS
 from worker.sla.pages import Kind, Page, pages
 from worker.sla.policies import Rules
 from worker.sla.rows import RowDamaged, RowFromFuture, may_concern, unpack
+from worker.sla.zones import DAY_MS
 from worker.views.peers import Labels, Peer, Teller
 
 log = logging.getLogger(__name__)

@@ -26,8 +26,8 @@ from tests.e2e.campaign.shifts import of_shifts
 from tests.oracles.stories import instant
 from worker import replay
 from worker.sla import tickets
-from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Tick
+from worker.sla.zones import tzdata_digest
 from worker.stream.outbox import place
 from worker.stream.reader import Said
 

@@ -15,9 +15,9 @@ from typing import Any
 from tests.e2e.campaign.cases import Arrived, Case, Finding, has_two_tellings
 from tests.oracles.stories import instant
 from worker.sla import tickets
-from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Tick
 from worker.sla.reports import LISTS, Closing, Report, closings, part
+from worker.sla.zones import tzdata_digest
 from worker.stream.instants import form
 from worker.stream.speech import encode_report
 

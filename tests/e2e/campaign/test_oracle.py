@@ -17,9 +17,9 @@ from tests.e2e.campaign.workload import Shape, first_boundary, plan, rules_files
 from tests.oracles.stories import instant
 from worker.rules import rulebook
 from worker.sla import tickets
-from worker.sla.calendars import tzdata_digest
 from worker.sla.events import Event, Tick
 from worker.sla.reports import Report, closings, part
+from worker.sla.zones import tzdata_digest
 from worker.stream import wire
 from worker.stream.dead import DeadLetter, encode_dead
 from worker.stream.outbox import place

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib import resources
 from zoneinfo import ZoneInfo
 
-from worker.sla.calendars import zone
+from worker.sla.zones import zone
 
 _SAME = {
     "Canada/Central": "America/Winnipeg",
