@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from worker.settings import KafkaAccess, Settings
 from worker.sla.policies import Rules
 from worker.sla.tickets import Outcome
-from worker.stream import lane as lanes
+from worker.stream import gaps, lane as lanes
 from worker.stream.audience import Audience
 from worker.stream.gate import Gate, Readings
 from worker.stream.lane import Lane
@@ -113,11 +113,10 @@ def test_what_a_lane_has_read_by_itself_is_acknowledged_when_it_is_committed(mon
     async def read_range(*_: object) -> tuple[list[Any], int]:
         return [SimpleNamespace(offset=n, timestamp=n, key=b"k", value=None, headers=()) for n in (7, 8)], 9
 
-    monkeypatch.setattr(lanes.ledger, "read_range", read_range)
+    monkeypatch.setattr(gaps.ledger, "read_range", read_range)
 
     async def story() -> None:
-        lane = Lane(0, shop(Quiet()))
-        lane.shop = replace(lane.shop, applied=lambda part, offset: acknowledged.append((*part, offset)))
+        lane = Lane(0, replace(shop(Quiet()), applied=lambda part, offset: acknowledged.append((*part, offset))))
         commits = 0
 
         async def commit(_: Flush) -> None:
@@ -186,10 +185,10 @@ def test_a_viewer_that_raises_harms_neither_its_lane_nor_the_other_viewers() -> 
 
 def test_markers_of_transactions_behind_the_last_record_are_read_too_and_retention_may_take_them() -> None:
     """A week after a transaction's last record both it and its marker are gone: nothing was deleted unread."""
-    lane = Lane(0, shop(Quiet()))
+    readings = dict[TopicPartition, Readings]()
+    lane = Lane(0, replace(shop(Quiet()), readings=readings.get))
     topic = lane.shop.settings.topics.created
-    part, readings = lane.parts[topic], dict[TopicPartition, Readings]()
-    lane.shop = replace(lane.shop, readings=readings.get)
+    part = lane.parts[topic]
     lane.desk.position = Position(1, {topic: Reached(8, 1000, 900)}, 0)
     emptied = Source(10, 10, None)
     assert "records were deleted unread" in (gap(part, emptied, lane.desk.position.of(topic)) or "")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
-from worker.stream import desk, lane, lanes, opening, reporting
+from worker.stream import desk, gaps, lane, lanes, opening, reporting
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ def _lane(name: str, old: str, new: str, seed: int = 0) -> Mutant:
     return Mutant(name, lane, old, new, lanes, ("Lane",), seed)
 
 
+def _gaps(name: str, old: str, new: str) -> Mutant:
+    return Mutant(name, gaps, old, new, lane, ("Gaps",))
+
+
 def _desk(name: str, old: str, new: str, seed: int = 0) -> Mutant:
     return Mutant(name, desk, old, new, lane, ("Desk",), seed)
 
@@ -59,7 +63,7 @@ MUTANTS = (
     _lane("fires up to now", "        return until\n\n    async def _rejudge", "        return until and self.desk.clock() + 1000\n\n    async def _rejudge"),
     _lane("goes on after a failed commit", "self._open = self._settled = False\n        self._hide", "self._hide"),
     _lane("fences nobody", '-lane-{self.number}"', '-lane-{self.number}-{id(self._wake)}"'),
-    _lane("reads no gaps", "if until <= stands or (", "if until >= 0 or ("),
+    _gaps("reads no gaps", "if until <= stands or (", "if until >= 0 or ("),
     _lane("leaves dead letters out now and then", "(topics.dead, flush.dead),", "(topics.dead, flush.dead[1:]),"),
     _desk("random ids", "encode_signal(signal,", "encode_signal(replace(signal, id=__import__('os').urandom(16).hex()),"),
     _desk("drops one", _RECORD, "if record.offset <= offset or record.offset % 10 == 9:"),

@@ -525,7 +525,7 @@ def test_updates_wait_seven_days_for_their_creation_and_not_longer() -> None:
 
 def test_readings_of_business_days_through_a_timer() -> None:
     from worker.sla.calendars import compiled
-    from worker.sla.policies import Amount, Target
+    from worker.sla.policies import Amount, target_of
     from worker.sla.timers import due_of
     from worker.sla.windows import Weekly, week_of
 
@@ -535,7 +535,7 @@ def test_readings_of_business_days_through_a_timer() -> None:
     start = instant("2026-05-15T12:00:00Z")  # a Friday
 
     def due(reading: str, holes: tuple[tuple[int, int, str], ...] = ()) -> int | None:
-        return due_of(Target("x", Amount("1bd", days=1, reading=reading), hours, (), None), start, holes)  # type: ignore[arg-type]
+        return due_of(target_of("x", Amount("1bd", days=1, reading=reading), hours), start, holes)  # type: ignore[arg-type]
 
     assert due("open_time") == instant("2026-05-18T12:00:00Z")
     assert due("same_time") == instant("2026-05-18T12:00:00Z")
