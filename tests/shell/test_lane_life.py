@@ -222,3 +222,12 @@ def test_a_lane_whose_broker_was_away_for_days_still_tries_again() -> None:
         await backing_off
 
     asyncio.run(story())
+
+
+def test_what_new_rules_judge_is_judged_as_of_an_instant_after_all_that_the_old_ones_said() -> None:
+    """Else a proof would show two rules at one instant."""
+    lane = Lane(0, shop(Quiet()))
+    lane._passed = 1000
+    lane.adopt(lane.shop.rules)
+    lane._adopt()
+    assert lane._passed is None, "the gate is asked anew"

@@ -258,6 +258,7 @@ class Lane:
         if self._adopted is not None:
             self.desk.adopt(self._adopted)
             self.shop, self._adopted = self.desk.shop, None
+            self._passed = None  # what the old rules said last was said as of that instant, too
 
     async def _flush(self) -> None:
         flush, taken, records = Flush(), 0, 0
