@@ -72,3 +72,13 @@ def test_any_number_of_facts_has_its_head(many: int) -> None:
     row = pack(Ticket("T1", (one,) * many))
     assert len(unpack(row, "T1").facts) == many
     assert msgspec.msgpack.decode(row[17:])[1] == [[0, "e1", 1000, 7, one.digest, {}]] * many
+
+
+def test_facts_under_a_longer_head_than_they_need_are_the_same_facts() -> None:
+    facts = (fact(0, {}), fact(1, {}))
+    row = pack(Ticket("T1", facts))
+    body = written(facts).data
+    assert row.count(b"\x92" + body) == 1
+    ticket, found = read(row.replace(b"\x92" + body, b"\xdc\x00\x02" + body), "T1")
+    assert ticket.facts == facts
+    assert found == written(facts)
