@@ -132,7 +132,7 @@ def pack(ticket: Ticket, wake_at: int | None = None, version: int = VERSION, fac
     said = ticket.said
     if facts is None:
         facts = written(ticket.facts)
-    row = (
+    row = _Row(
         ticket.rules_digest if version == OLDEST else tallies.tally(ticket),
         msgspec.Raw(_head(len(facts.facts)) + facts.data),
         said.warned,

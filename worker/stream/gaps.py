@@ -57,9 +57,7 @@ class Gaps:
     async def close(self, flush: Flush, topic: str, until: int, since: int | None) -> bool:
         """What lies between this lane's position and `until` was not handed over: the lane reads it itself.
 
-        A chunk can be lost between the consumer and the lane when a rebalance comes in between, or was not taken, and a
-        later one must not make the position jump over it. Often there is nothing to read: control records have
-        offsets, too. False: there is more, for the next flush.
+        Often there is nothing to read: control records have offsets, too. False: there is more, for the next flush.
         """
         before = flush.reached.get(topic) or self._desk.position.of(topic)
         stands = max(before.offset + 1, self._verified.get(topic, 0))
