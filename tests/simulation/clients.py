@@ -68,6 +68,12 @@ class Wire:
         loop.call_later(fate.there, arrive, context=broker)
         return await answer
 
+    async def part(self) -> None:
+        """A client's last words; now and then it waits for an answer to them for ever, as TLS has it."""
+        await asyncio.sleep(0)
+        if self.troubles.hits("lost_farewell"):
+            await asyncio.get_running_loop().create_future()
+
 
 class Batch:
     """A batch under way; `append` gives None when it is full."""
@@ -109,6 +115,7 @@ class Producer:
         await asyncio.sleep(0)
         if self._sent:
             await asyncio.wait(self._sent)
+        await self._wire.part()
 
     async def begin_transaction(self) -> None:
         """Nothing is sent yet."""
@@ -166,8 +173,8 @@ class Consumer:
         await self._wire.ask("metadata", lambda: None)
 
     async def stop(self) -> None:
-        """It has nothing to say."""
-        await asyncio.sleep(0)
+        """Lets go of its connections."""
+        await self._wire.part()
 
     def assign(self, parts: list[TopicPartition]) -> None:
         """From their beginnings, until `seek` says otherwise."""
@@ -216,7 +223,8 @@ class Admin:
         await self._wire.ask("metadata", lambda: None)
 
     async def close(self) -> None:
-        """It has nothing to say."""
+        """Lets go of its connections."""
+        await self._wire.part()
 
     async def list_consumer_group_offsets(self, _: str, *, partitions: list[TopicPartition]) -> dict[Any, Any]:
         """What the group has committed; -1 where nothing."""

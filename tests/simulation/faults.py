@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTime
 from tests.simulation.clockwork import Process
 
 #: What may befall a request, and what befalls processes: name -> how often at most, a request or a second.
-REQUESTS = {"slow": 0.05, "lost_request": 0.02, "lost_answer": 0.03, "crash": 0.012}
+REQUESTS = {"slow": 0.05, "lost_request": 0.02, "lost_answer": 0.03, "crash": 0.012, "lost_farewell": 0.03}
 EVENTS = {"freeze": 0.02, "fence": 0.02, "rebalance": 0.04, "kill": 0.02, "away": 0.012, "clock": 0.03, "lag": 0.04}
 FAULTS = (*REQUESTS, *EVENTS)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
-from worker.stream import desk, gaps, lane, lanes, opening, reporting
+from worker.stream import desk, gaps, lane, lanes, ledger, opening, reporting
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ MUTANTS = (
     _opening("begins with reports anew", "await begin(loaded.position)", "await begin(replace(loaded.position, reported=None))"),
     _opening("trusts what it parked", "    for key, row in pages.rows.items():", "    for key, row in ():"),
     _opening("forgets who needs a look", "        if at is not None:\n            wakes", "        if at is None:\n            wakes"),
+    Mutant("waits for a farewell", ledger, "await let_go(consumer.stop)", "await consumer.stop()", ledger, ("_consumer",)),
 )  # fmt: skip
 
 HARMLESS = (

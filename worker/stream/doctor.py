@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from worker.settings import KafkaAccess, Settings
 from worker.stream import ledger, sampling
-from worker.stream.clients import arguments
+from worker.stream.clients import arguments, let_go
 from worker.stream.opening import gap
 from worker.stream.outbox import place
 from worker.stream.topics import look
@@ -72,7 +72,7 @@ async def findings(settings: Settings, access: KafkaAccess, rules_digest: str | 
         if lanes.table_topic in counts and not faults:
             found += await _asked(found, "state", _state(lanes, access, counts, rules_digest)) or []
     finally:
-        await admin.close()
+        await let_go(admin.close)
     return found
 
 

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from worker.settings import KafkaAccess
-from worker.stream.clients import AIOKAFKA, Clients
+from worker.stream.clients import AIOKAFKA, Clients, let_go
 
 log = logging.getLogger(__name__)
 
@@ -146,11 +146,11 @@ class Gate:
             try:
                 await client.start()
             except (KafkaError, OSError) as error:
-                await client.stop()
+                await let_go(client.stop)
                 log.warning("no broker answers (%s: %s)", type(error).__name__, error)
                 return Ends(self._now(), {})
             except BaseException:
-                await client.stop()
+                await let_go(client.stop)
                 raise
             self._client = client
         asked_at = self._now()
@@ -184,4 +184,4 @@ class Gate:
         """Lets the client go."""
         client, self._client = self._client, None
         if client is not None:
-            await client.stop()
+            await let_go(client.stop)

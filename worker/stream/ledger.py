@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from worker.settings import KafkaAccess
 from worker.stream import position
-from worker.stream.clients import AIOKAFKA, Clients
+from worker.stream.clients import AIOKAFKA, Clients, let_go
 from worker.stream.position import Position
 
 _QUIET_S = 30.0
@@ -172,7 +172,7 @@ async def was_here(access: KafkaAccess, group: str, parts: list[TopicPartition],
     try:
         offsets = await admin.list_consumer_group_offsets(group, partitions=parts)
     finally:
-        await admin.close()
+        await let_go(admin.close)
     return any(known.offset > 0 for known in offsets.values())
 
 
@@ -192,4 +192,4 @@ async def _consumer(access: KafkaAccess, clients: Clients) -> AsyncIterator[AIOK
         await consumer.start()
         yield consumer
     finally:
-        await consumer.stop()
+        await let_go(consumer.stop)

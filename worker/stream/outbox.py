@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 from aiokafka.partitioner import murmur2
 
 from worker.settings import KafkaAccess
-from worker.stream.clients import AIOKAFKA, Clients
+from worker.stream.clients import AIOKAFKA, Clients, let_go
 
 Headers = list[tuple[str, bytes]] | list[tuple[str, bytes | None]]
 
@@ -51,18 +50,16 @@ class Outbox:
         try:
             await self._producer.start()
         except BaseException:
-            with suppress(Exception):  # it goes away, whatever state it is in
-                await asyncio.wait_for(self._producer.stop(), 1)
+            await let_go(self._producer.stop)
             raise
         self._started = True
 
-    async def stop(self, within: float = 3.0) -> None:
+    async def stop(self) -> None:
         """Lets the producer go, whatever state it is in."""
         if not self._started:
             return
         self._started = False
-        with suppress(Exception):  # it is being discarded; the next one fences it
-            await asyncio.wait_for(self._producer.stop(), within)
+        await let_go(self._producer.stop)
 
     async def say(
         self,

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from worker.settings import KafkaAccess
-from worker.stream.clients import arguments
+from worker.stream.clients import arguments, let_go
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ async def read_each(access: KafkaAccess, topic: str) -> AsyncIterator[list[Said]
             yield [_said(record) for records in batches.values() for record in records]
             open_parts = {part for part in open_parts if await consumer.position(part) < ends[part]}
     finally:
-        await consumer.stop()
+        await let_go(consumer.stop)
 
 
 async def is_settled(access: KafkaAccess, topic: str) -> bool:
@@ -69,7 +69,7 @@ async def is_settled(access: KafkaAccess, topic: str) -> bool:
         try:
             ends.append(await consumer.end_offsets(await _parts(access, topic)))
         finally:
-            await consumer.stop()
+            await let_go(consumer.stop)
     return ends[0] == ends[1]
 
 
@@ -95,7 +95,7 @@ async def read_one(access: KafkaAccess, topic: str, partition: int, offset: int)
                 return _said(record) if record.offset == offset else None
         return None
     finally:
-        await consumer.stop()
+        await let_go(consumer.stop)
 
 
 def _said(record: Any) -> Said:
@@ -110,4 +110,4 @@ async def _parts(access: KafkaAccess, topic: str) -> list[TopicPartition]:
         found = await admin.describe_topics([topic])
         return sorted(TopicPartition(topic, part["partition"]) for one in found for part in one["partitions"])
     finally:
-        await admin.close()
+        await let_go(admin.close)

@@ -31,7 +31,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from worker.settings import KafkaAccess, Settings
 from worker.stream import topics
-from worker.stream.clients import arguments
+from worker.stream.clients import arguments, let_go
 from worker.stream.letters import (
     Choice,
     Interrupted,
@@ -123,8 +123,7 @@ async def send_back(settings: Settings, choice: Choice, tell: Tell, *, dry: bool
             tell(f"{done} of {len(chosen.go)} sent back")
         return chosen
     finally:
-        with suppress(Exception):  # what was committed is committed; the next run fences it
-            await asyncio.wait_for(producer.stop(), 3)
+        await let_go(producer.stop)
 
 
 async def _send(producer: AIOKafkaProducer, settings: Settings, batch: Sequence[Letter]) -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -28,7 +27,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from worker.settings import KafkaAccess, Settings
-from worker.stream.clients import arguments
+from worker.stream.clients import arguments, let_go
 from worker.stream.gate import Ends, Gate
 from worker.stream.outbox import place
 
@@ -147,10 +146,8 @@ class Rekeyer:
                     await self._commit(producer, batch, position)
                     done = {self.part: position}
         finally:
-            with suppress(Exception):
-                await asyncio.wait_for(consumer.stop(), 3)
-            with suppress(Exception):
-                await asyncio.wait_for(producer.stop(), 3)
+            await let_go(consumer.stop)
+            await let_go(producer.stop)
 
     async def _commit(self, producer: AIOKafkaProducer, batch: list[Any], position: int) -> None:
         """One transaction: these records, and that everything below `position` was forwarded."""
@@ -206,7 +203,7 @@ class RekeyGate(Gate):
             )
         except BaseException:
             admin, self._admin = self._admin, None
-            await admin.close()
+            await let_go(admin.close)
             raise
         return {part: known.offset for part, known in found.items()}
 
@@ -218,5 +215,5 @@ async def offsets(access: KafkaAccess, group: str, parts: list[TopicPartition]) 
     try:
         found = await admin.list_consumer_group_offsets(group, partitions=parts)
     finally:
-        await admin.close()
+        await let_go(admin.close)
     return {part: max(0, found[part].offset) if part in found else 0 for part in parts}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from worker.settings import KafkaAccess
-from worker.stream.clients import arguments
+from worker.stream.clients import arguments, let_go
 from worker.stream.wire import watermark_key
 
 _A_PARTITION = 200
@@ -44,7 +44,7 @@ async def keys_by_number(access: KafkaAccess, parts: list[TopicPartition]) -> di
                         found.setdefault(record.key, {})[part.partition] = part.topic
             todo = {part for part in todo if await consumer.position(part) < ends[part]}
     finally:
-        await consumer.stop()
+        await let_go(consumer.stop)
     return found
 
 

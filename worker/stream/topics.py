@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizat
 
 from worker.settings import KafkaAccess, Settings
 from worker.stream import rights, sampling
-from worker.stream.clients import arguments
+from worker.stream.clients import arguments, let_go
 
 #: RUNTIME, section 4: the active segment is never compacted, so segments are small and lag is bounded.
 CHANGELOG_CONFIG = {
@@ -86,7 +86,7 @@ async def look(settings: Settings, raw: tuple[str, ...] = ()) -> tuple[dict[str,
         counts = await _counts(admin, settings, raw)
         return counts, _faults(settings, counts, raw) + await _changelog_faults(admin, settings, counts)
     finally:
-        await admin.close()
+        await let_go(admin.close)
 
 
 async def partitions_of(access: KafkaAccess, topic: str) -> int | None:
@@ -98,7 +98,7 @@ async def partitions_of(access: KafkaAccess, topic: str) -> int | None:
             return None
         return len((await admin.describe_topics([topic]))[0]["partitions"])
     finally:
-        await admin.close()
+        await let_go(admin.close)
 
 
 async def own(access: KafkaAccess, topic: str) -> None:
@@ -115,7 +115,7 @@ async def own(access: KafkaAccess, topic: str) -> None:
         if policy is not None and policy != "compact":
             raise WouldForget(f"topic {topic} has cleanup.policy={policy}: it would forget; set it to compact")
     finally:
-        await admin.close()
+        await let_go(admin.close)
 
 
 async def _nap(seconds: float, stop: Callable[[], bool]) -> None:
@@ -155,7 +155,7 @@ async def _look(settings: Settings, raw: tuple[str, ...] = ()) -> tuple[Layout |
         parts = [TopicPartition(topic, n) for topic in settings.topics.sources for n in range(counts[topic])]
         return layout, sampling.split(await sampling.keys_by_number(settings.kafka, parts))
     finally:
-        await admin.close()
+        await let_go(admin.close)
 
 
 def _outputs(settings: Settings) -> tuple[str, ...]:
