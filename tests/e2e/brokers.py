@@ -13,12 +13,15 @@ from worker.local import Kafka
 class TunedKafka(Kafka):
     """The embedded broker with more properties: `TunedKafka(folder, say=print, more={"name": "value"})`.
 
-    `{port}` and `{controller_port}` in a value are those that it got.
+    `{port}` and `{controller_port}` in a value are those that it got. `lasting`: with all compilers of its Java, as a broker
+    that runs for months; it takes a minute of work until they are done.
     """
 
-    def __init__(self, data_dir: Path, *, say, more: dict[str, str]) -> None:
+    def __init__(self, data_dir: Path, *, say, more: dict[str, str], lasting: bool = False) -> None:
         super().__init__(data_dir, say=say)
         self._more = more
+        if lasting:
+            self._options = tuple(one for one in self._options if "TieredStopAtLevel" not in one)
 
     def _write_files(self, port: int, controller_port: int, guarded: list[int]) -> None:
         super()._write_files(port, controller_port, guarded)

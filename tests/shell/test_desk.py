@@ -17,7 +17,7 @@ from worker.stream.gate import Gate
 from worker.stream.shop import Chunk, Flush, Shop
 from worker.stream.topics import Layout
 from worker.stream.troubles import kind_of
-from worker.stream.wire import Door
+from worker.stream.wire import Door, forget_header
 
 
 class Notes(Quiet):
@@ -67,6 +67,19 @@ def test_a_ticket_that_a_thousand_others_followed_in_the_same_flush_keeps_what_i
     desk.read(flush, a_chunk(topics.updated, reply))
     desk.changes(flush)
     assert [fact.event_id for fact in unpack(desk.rows[b"T-0"], "T-0").facts] == ["c-0", "r"]
+
+
+def test_a_ticket_that_was_made_in_the_same_flush_is_forgotten_too() -> None:
+    settings = Settings(kafka=KafkaAccess("127.0.0.1:1"), clock="event")
+    desk, flush, topics = a_desk(settings), Flush(), settings.topics
+    created = {"event_id": "c", "ticket_id": "T-1", "occurred_at": "2026-05-13T11:30:00Z", "severity": "L1"}
+    asked = [(forget_header, b"2026-05-13T11:31:00Z")]
+    please = Entry(0, EPOCH, b"T-1", None, asked, "committed")
+    desk.read(flush, a_chunk(topics.created, created))
+    desk.read(flush, Chunk(topics.updated, None, [record_of(TopicPartition(topics.updated, 0), please)], lambda: None))
+    written = desk.changes(flush)
+    assert written[0] == (b"T-1", None, [])
+    assert (desk.rows, desk.next()) == ({}, None)
 
 
 def test_in_event_time_a_ticket_is_shown_before_both_sources_have_begun() -> None:

@@ -122,6 +122,8 @@ class Kafka:
     second address, `kafka.guarded_url`.
     """
 
+    _options = _JAVA_OPTIONS
+
     def __init__(self, data_dir: Path, *, say: Say, door: Door | None = None) -> None:
         self._folder = Folder(data_dir)
         self._say = say
@@ -177,7 +179,7 @@ class Kafka:
             self._format_once(java, class_path)
             self._output.write_bytes(b"")
             logging = f"-Dlog4j2.configurationFile={self._logging.as_uri()}"
-            self._child.start([java, *_JAVA_OPTIONS, logging, "-cp", class_path, "kafka.Kafka", str(self._properties)])
+            self._child.start([java, *self._options, logging, "-cp", class_path, "kafka.Kafka", str(self._properties)])
             self._child.wait_until(lambda: probing.kafka_answers(port), within_seconds=_READY_WITHIN_SECONDS)
         except BaseException:
             self._child.stop()

@@ -192,7 +192,7 @@ class Desk:
                     high_water = max(high_water, heard.at)
                 elif isinstance(heard, DeadLetter):
                     self._bury(flush, came, heard.reason, heard.detail)
-                elif isinstance(heard, wire.Forget) and came.key in self.rows:
+                elif isinstance(heard, wire.Forget) and self._has(flush, came.key):
                     self._keep(flush, came.key, Outcome(None, counts=("forgotten_on_request",)))
                 else:
                     self.shop.watcher.counted("ignored")
@@ -232,6 +232,11 @@ class Desk:
                 record.headers,
             )
         )
+
+    def _has(self, flush: Flush, key: bytes) -> bool:
+        """Is there a row of this ticket, or is one to be written? Its row may be one that nobody can read."""
+        fresh = flush.tickets.get(key)
+        return key in self.rows if fresh is None else fresh.ticket is not None
 
     def _ticket(self, flush: Flush, key: bytes) -> Ticket | None:
         if (fresh := flush.tickets.get(key)) is not None:  # its row is that of before the flush
