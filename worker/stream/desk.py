@@ -38,7 +38,7 @@ from worker.stream.standing import standing
 log = logging.getLogger(__name__)
 
 #: How long tickets are judged anew at a time: nothing else happens in the loop meanwhile.
-_REJUDGING_S = 0.025
+_REJUDGING_S = 0.01
 #: A record of the changelog may have 1 MB by a broker's defaults.
 _ROW_BYTES = 900_000
 

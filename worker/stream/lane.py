@@ -41,6 +41,8 @@ _PACE_S = 0.25
 _BREATH = 50
 #: Few: the broker takes the signals of one lane while the next one judges, and the first is heard soon.
 _FIRES_A_FLUSH = 500
+#: Slices of judging anew in a flush.
+_SLICES = 12
 _INBOX = 1000
 _PATIENCE_S = 2.0
 _STARTING_S = 20.0
@@ -381,13 +383,20 @@ class Lane:
         return until
 
     async def _rejudge(self, flush: Flush, until: int) -> None:
-        """Judge a slice by the rules in force, as of an instant that the sources were read past: it need not be this one."""
+        """Judge some slices by the rules in force, as of an instant that the sources were read past: it need not be this one.
+
+        Many, as a commit is dear, and one in a round of the loop, as the commits of the others take fifteen rounds each.
+        """
         # What is to be said does not wait for the slices of others; every other time it does.
         self._owes_slice = flush.is_heard and not self._owes_slice
         if self._owes_slice:
             return
-        async with self.shop.turns.slice():
-            self.desk.rejudge(flush, until)
+        for _ in range(_SLICES):
+            async with self.shop.turns.slice():
+                self.desk.rejudge(flush, until)
+            if not self.desk.stale or self._closed or self._adopted is not None:
+                break
+            await asyncio.sleep(0)
 
     async def _commit(self, flush: Flush) -> None:
         started = self.shop.monotonic()

@@ -45,11 +45,11 @@ class Chunk(msgspec.Struct):
 
 
 class Turns:
-    """Which lanes judge anew at the moment: a few, so that the others keep their pace; and whose slice of work it is: one in a
-    round of the event loop, so that everything else has its turn between two slices.
+    """Which lane judges anew at the moment: one, so that the others keep their pace, and none waits for another between its
+    slices; and whose slice of work it is: one in a round of the event loop, so that everything else has its turn between two.
     """
 
-    def __init__(self, limit: int = 6) -> None:
+    def __init__(self, limit: int = 1) -> None:
         self._limit, self._on = limit, set[int]()
         self._slice = asyncio.Lock()  # wakes whoever waited longest, in the next round
         self._speech = asyncio.Lock()
