@@ -42,7 +42,7 @@ _BREATH = 50
 #: Few: the broker takes the signals of one lane while the next one judges, and the first is heard soon.
 _FIRES_A_FLUSH = 500
 #: Slices of judging anew in a flush.
-_SLICES = 12
+_SLICES = 16
 _INBOX = 1000
 _PATIENCE_S = 2.0
 _STARTING_S = 20.0
@@ -314,10 +314,11 @@ class Lane:
         """Is it too soon for another transaction? Then it waits for more records, the next due, or until it is time.
 
         A transaction costs as much as a hundred records. What is to be said goes at once; what only changes rows is
-        committed a few times a second.
+        committed a few times a second, and so is everything while a lane judges anew: that has the loop full.
         """
         rest = self._said_at + _PACE_S - self.shop.monotonic()
-        if not flush or flush.is_heard or rest <= 0 or self.shop.settings.clock == "event":
+        is_urgent = flush.is_heard and not self.shop.turns.are_taken()
+        if not flush or is_urgent or rest <= 0 or self.shop.settings.clock == "event":
             return False
         if self._closed or self._adopted is not None or self.shop.turns.has(self.number):
             return False

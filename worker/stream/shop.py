@@ -65,6 +65,10 @@ class Turns:
         """Is it this lane's turn to judge anew?"""
         return lane in self._on
 
+    def are_taken(self) -> bool:
+        """Does any lane judge anew?"""
+        return bool(self._on)
+
     def slice(self) -> AbstractAsyncContextManager[None]:
         """Held while a slice is judged, and by a lane that rests after one until it goes on."""
         return self._slice
