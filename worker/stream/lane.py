@@ -317,7 +317,7 @@ class Lane:
         committed a few times a second, and so is everything while a lane judges anew: that has the loop full.
         """
         rest = self._said_at + _PACE_S - self.shop.monotonic()
-        is_urgent = flush.is_heard and not self.shop.turns.are_taken()
+        is_urgent = flush.is_heard and not self.shop.turns.is_taken()
         if not flush or is_urgent or rest <= 0 or self.shop.settings.clock == "event":
             return False
         if self._closed or self._adopted is not None or self.shop.turns.has(self.number):

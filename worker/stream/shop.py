@@ -49,25 +49,24 @@ class Turns:
     slices; and whose slice of work it is: one in a round of the event loop, so that everything else has its turn between two.
     """
 
-    def __init__(self, limit: int = 1) -> None:
-        self._limit, self._on = limit, set[int]()
+    def __init__(self) -> None:
+        self._lane: int | None = None
         self._slice = asyncio.Lock()  # wakes whoever waited longest, in the next round
         self._speech = asyncio.Lock()
 
     def take(self, lane: int) -> bool:
         """Is it this lane's turn? It stays so until `done`."""
-        if lane not in self._on and len(self._on) >= self._limit:
-            return False
-        self._on.add(lane)
-        return True
+        if self._lane is None:
+            self._lane = lane
+        return self._lane == lane
 
     def has(self, lane: int) -> bool:
         """Is it this lane's turn to judge anew?"""
-        return lane in self._on
+        return self._lane == lane
 
-    def are_taken(self) -> bool:
+    def is_taken(self) -> bool:
         """Does any lane judge anew?"""
-        return bool(self._on)
+        return self._lane is not None
 
     def slice(self) -> AbstractAsyncContextManager[None]:
         """Held while a slice is judged, and by a lane that rests after one until it goes on."""
@@ -79,7 +78,8 @@ class Turns:
 
     def done(self, lane: int) -> None:
         """The next one may."""
-        self._on.discard(lane)
+        if self._lane == lane:
+            self._lane = None
 
 
 class Shop(msgspec.Struct, frozen=True):
