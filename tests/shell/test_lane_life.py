@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from msgspec.structs import replace
@@ -20,7 +22,7 @@ from worker.stream.lane import Lane
 from worker.stream.ledger import Source
 from worker.stream.opening import gap
 from worker.stream.position import Position, Reached, pack, unpack
-from worker.stream.shop import Chunk, Flush, Shop
+from worker.stream.shop import Chunk, Flush, Shop, Turns
 from worker.stream.topics import Layout
 from worker.stream.watching import Status
 from worker.stream.wire import Door
@@ -231,3 +233,30 @@ def test_what_new_rules_judge_is_judged_as_of_an_instant_after_all_that_the_old_
     lane.adopt(lane.shop.rules)
     lane._adopt()
     assert lane._passed is None, "the gate is asked anew"
+
+
+def test_what_was_judged_ahead_of_a_commit_is_forgotten_when_that_fails() -> None:
+    """Else rows that stand on what was never committed would be written over what the lane reads when it opens again."""
+
+    async def story() -> None:
+        lane = Lane(0, replace(shop(Quiet()), turns=Turns()))
+        lane.desk.stale, lane._passed = deque([b"T-1", b"T-2", b"T-3"]), 1000
+        assert lane.shop.turns.take(0)
+
+        def rejudge(flush: Flush, _until: int, _end: float) -> None:
+            flush.judged.append((lane.desk.stale.popleft(), b"a row", []))
+
+        async def fails(*_: object) -> int:
+            for _ in range(100):
+                await asyncio.sleep(0)
+            raise KafkaConnectionError("the answer was lost")
+
+        lane.desk.rejudge, lane._say = rejudge, fails  # type: ignore[method-assign]
+        with pytest.raises(KafkaConnectionError) as lost:
+            await lane._commit(Flush())
+        assert len(lane._ahead.judged) == 3, "it went on while the broker took its time"
+        lane._over.set()
+        await lane._back_off(lost.value)
+        assert not lane._ahead
+
+    asyncio.run(story())

@@ -15,7 +15,7 @@ from tests.simulation.world import Run
 from worker.replay import Play, Said, in_time, published, reports
 from worker.sla.events import Event, HandoffSignal
 from worker.sla.reports import LISTS
-from worker.sla.rows import unpack
+from worker.sla.rows import is_judged_by, unpack
 from worker.sla.zones import tzdata_digest
 from worker.stream import position, wire
 from worker.stream.dead import DeadLetter
@@ -53,10 +53,14 @@ def _faults(run: Run) -> Iterator[str]:
     play = Play(run.rules, settle=run.settings.settle)
     told = [said for event in in_time(heard.events) for said in play.event(event)]
     told += play.until(run.judged_at)
-    yield from _timers(run, signals, told, heard.torn)
-    yield from _handoffs(run, handoffs, told)
+    punctual = run.helpdesk.punctual - heard.held - heard.torn
+    if run.reloads:
+        yield from _kept(run, signals, handoffs, told, punctual)
+    else:
+        yield from _timers(run, signals, told, heard.torn)
+        yield from _handoffs(run, handoffs, told)
+        yield from _punctual(run, [*signals, *handoffs], told, punctual)
     yield from _pairs(run, signals, heard)
-    yield from _punctual(run, [*signals, *handoffs], told, run.helpdesk.punctual - heard.held - heard.torn)
     yield from _dead(run, heard)
     yield from _positions(run)
     yield from _rows(run, play)
@@ -174,6 +178,31 @@ def _handoffs(run: Run, handoffs: list[dict[str, Any]], told: list[Said]) -> Ite
     yield from _differences("a handoff's verdict", _verdicts(handoffs, at), _verdicts(wanted, at))
 
 
+def _kept(
+    run: Run, signals: list[dict[str, Any]], handoffs: list[dict[str, Any]], told: list[Said], punctual: set[str]
+) -> Iterator[str]:
+    """Rules that say the same came meanwhile, and what was said by those before is kept, also against late evidence (SPEC 6): of
+    tickets whose facts came as they happened all verdicts are the replay's. And the last rules have judged every row.
+    """
+    rows: dict[bytes, bytes | None] = {}
+    for entry in _committed(run, run.settings.table_topic):
+        if entry.key is not None and not entry.key.startswith(position.NOTES):
+            rows[entry.key] = entry.value
+    for key, row in rows.items():
+        if row is not None and not is_judged_by(row, run.rules.digest):
+            yield f"other rules have judged {key.decode()} last"
+    if run.ahead_ms or run.settings.clock == "event":
+        return
+    at = run.judged_at - run.settings.settle
+
+    def of(every: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [said for said in every if said["ticket_id"] in punctual]
+
+    wanted, boundaries = of(_values(run, told, handoffs=False)), of(_values(run, told, handoffs=True))
+    yield from _differences("a standing breach", _standing(of(signals), at), _standing(wanted, at))
+    yield from _differences("a handoff's verdict", _verdicts(of(handoffs), at), _verdicts(boundaries, at))
+
+
 def _pairs(run: Run, signals: list[dict[str, Any]], heard: _Input) -> Iterator[str]:
     """A breach that was taken back: did a fact of its ticket come after the due?"""
     by_id = {said["id"]: said for said in signals}
@@ -272,6 +301,8 @@ def _reports(run: Run, heard: _Input) -> Iterator[str]:
         wanted = json.loads(line)
         got = revisions.get((wanted["office"], wanted["boundary"]), [])
         for name in LISTS if got and not got[-1]["missing_partitions"] else ():
+            if run.reloads:  # a breach that was said after new rules came is theirs
+                continue
             told, right = _listed(got[-1], name, punctual), _listed(wanted, name, punctual)
             if told != right:
                 yield f"the report of {wanted['office']} at {wanted['boundary']} has {name} {told}, the replay's {right}"

@@ -24,9 +24,12 @@ _TARGETS = {
 }
 
 
-@lru_cache(maxsize=4)
-def rules(re_evaluate: str = "retroactive") -> Rules:
-    """Around the clock; L1 tickets are handed over every four minutes, proposed one minute before."""
+@lru_cache(maxsize=16)
+def rules(re_evaluate: str = "retroactive", edition: int = 0) -> Rules:
+    """Around the clock; L1 tickets are handed over every four minutes, proposed one minute before.
+
+    Editions are other rules to a worker, which judges all tickets anew, and say the same.
+    """
     policy = Policy(
         name="minutes",
         version="1",
@@ -44,7 +47,7 @@ def rules(re_evaluate: str = "retroactive") -> Rules:
     )
     return Rules(
         name="simulation",
-        digest=f"simulation-{re_evaluate}",
+        digest=f"simulation-{re_evaluate}-{edition}",
         plans={ANY_PLAN: (policy,)},
         calendars={"24x7": compiled("24x7", Always())},
         regions={office: office for office in OFFICES},

@@ -54,21 +54,23 @@ def _opening(name: str, old: str, new: str) -> Mutant:
     return Mutant(name, opening, old, new, lane, ("load",))
 
 
-_SAY = "self.end = await self._say(rows, others)"
+_SAY = "self.end = await self._say_and_judge(rows, others)"
 _RECORD = "if record.offset <= offset:"
 
 MUTANTS = (
     _lane("acknowledges before the commit", _SAY, f"await self._say(rows, {{}}); {_SAY.replace('rows,', 'rows[-1:],')}"),
     _lane("no gate", 'if self.shop.settings.clock == "event":\n            return', "if True:\n            return"),
     _lane("fires up to now", "        return until\n\n    async def _rejudge", "        return until and self.desk.clock() + 1000\n\n    async def _rejudge"),
-    _lane("goes on after a failed commit", "self._open = self._settled = False\n        self._hide", "self._hide"),
+    _lane("goes on after a failed commit", "self._open = self._settled = False\n        self._ahead", "self._ahead"),
     _lane("fences nobody", '-lane-{self.number}"', '-lane-{self.number}-{id(self._wake)}"'),
     _gaps("reads no gaps", "if until <= stands or (", "if until >= 0 or ("),
     _lane("leaves dead letters out now and then", "(topics.dead, flush.dead),", "(topics.dead, flush.dead[1:]),"),
     _desk("random ids", "encode_signal(signal,", "encode_signal(replace(signal, id=__import__('os').urandom(16).hex()),"),
     _desk("drops one", _RECORD, "if record.offset <= offset or record.offset % 10 == 9:"),
     _desk("applies again what it has", _RECORD, "if False:"),
-    _desk("writes not every row", "            rows.append((key, row, []))", "            rows += [(key, row, [])] * (key[-1] % 5 > 0)"),
+    _desk("writes not every row", "        return rows\n", "        return [r for r in rows if r[0] not in flush.tickets or r[0][-1] % 5]\n"),
+    _desk("writes not every row that it judged anew", "[*flush.judged, *(", "[*flush.judged[::2], *("),
+    _lane("parks what it judged ahead", "self._settled = not self._ahead", "self._settled, self._ahead = True, Flush()"),
     _desk("dates what it says by the due", "encode_signal(signal, tick.at,", "encode_signal(signal, signal.due,"),
     _desk("says parts of shift reports again", "position.pack(self.position)",
           "position.pack(replace(self.position, reported=(self.position.reported or 0) - 300_000))"),

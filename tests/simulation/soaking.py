@@ -42,6 +42,7 @@ class Figures:
             ("freeze", "processes frozen"),
             ("fence", "lanes fenced by others"),
             ("rebalances", "rebalances"),
+            ("reloads", "reloads of rules"),
             ("lost_request", "requests lost"),
             ("lost_answer", "answers lost"),
             ("slow", "requests of seconds"),

@@ -39,6 +39,7 @@ class Run:
     broker: Broker
     helpdesk: Helpdesk
     judged_at: int
+    reloads: int
     ahead_ms: int
     seconds: float
     happened: Counter[str]
@@ -68,7 +69,8 @@ class _World:
         self.partitions = dice.choice((1, 2, 2, 3))
         self.workers = dice.choice((1, 1, 2, 3))
         self.length = dice.choice((60.0, 150.0, 300.0))
-        self.rules = rules(dice.choice(("retroactive", "retroactive", "from_change")))
+        self.law = dice.choice(("retroactive", "retroactive", "from_change"))
+        self.rules, self.reloads = rules(self.law), 0
         assert self.rules.rota is not None
         by_event_time = dice.random() < 0.2
         self.helpdesk = Helpdesk(
@@ -119,10 +121,11 @@ class _World:
         for _ in range(self.workers):
             self._start()
         keeping = [asyncio.ensure_future(self._group()), asyncio.ensure_future(self._supervise())]
-        befalling = asyncio.ensure_future(self._befall())
+        befalling = [asyncio.ensure_future(self._befall()), asyncio.ensure_future(self._reload())]
         await self.helpdesk.write(self.broker, _TOPICS, self.partitions)
         await asyncio.sleep(max(0.0, self.length - self.loop.time()))
-        befalling.cancel()
+        for task in befalling:
+            task.cancel()
         self._heal()
         self.judged_at = self.now() + 15_000
         if self.settings.clock == "event":
@@ -142,9 +145,10 @@ class _World:
             self.broker,
             self.helpdesk,
             self.judged_at,
+            self.reloads,
             self.ahead,
             self.loop.time(),
-            self.troubles.happened + Counter(rebalances=self.group.rebalances),
+            self.troubles.happened + Counter(rebalances=self.group.rebalances, reloads=self.reloads),
             self.noted.counts,
             [*self.loop.failures, *self.crashes],
         )
@@ -215,6 +219,16 @@ class _World:
                 if hits("clock"):
                     process.skew = dice.choice((0, 700, -700, -30_000))
                     self.ahead = max(self.ahead, process.skew)
+
+    async def _reload(self) -> None:
+        """In two runs of five: other rules, once or more, now and then two within a second."""
+        dice = random.Random(f"reloads of {self.seed}")
+        while dice.random() < (0.6 if self.reloads else 0.4):
+            await asyncio.sleep(dice.choice((0.3, dice.uniform(0, self.length / 2))))
+            self.reloads += 1
+            self.rules = rules(self.law, self.reloads)
+            for member in self.members:
+                member.lanes.adopt(self.rules)
 
     def _thaw(self, process: Process) -> None:
         if not process.dead:

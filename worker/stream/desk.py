@@ -37,8 +37,6 @@ from worker.stream.standing import standing
 
 log = logging.getLogger(__name__)
 
-#: How long tickets are judged anew at a time: nothing else happens in the loop meanwhile.
-_REJUDGING_S = 0.01
 #: A record of the changelog may have 1 MB by a broker's defaults.
 _ROW_BYTES = 900_000
 
@@ -99,15 +97,22 @@ class Desk:
             self._tick(flush, key, tick)
         return len(found)
 
-    def rejudge(self, flush: Flush, until: int) -> None:
-        """Judge a slice of what other rules judged, as of `until`, which the sources have been read past."""
+    def rejudge(self, flush: Flush, until: int, end: float) -> None:
+        """Judge some of what other rules judged, as of `until`, which the sources have been read past: one ticket at least, and
+        more until `end` (monotonic seconds).
+        """
         tick = self._clocked(until)
-        end = self.shop.monotonic() + _REJUDGING_S
-        while self.stale and self.shop.monotonic() < end:
+        while self.stale:
             key = self.stale.popleft()
             row = self.rows.get(key)
             if row is not None and key not in flush.tickets and is_stale(self.shop, row):
-                flush.tickets[key] = self._tick(flush, key, tick, passes_by=True)  # as a million others do
+                outcome = self._tick(flush, key, tick, passes_by=True)  # as a million others do
+                if outcome.ticket is not None:
+                    # Now, not with the flush: what a million tickets are made of leaves the processor's caches by then.
+                    flush.judged.append(self._write(flush, key, outcome))
+                    flush.written.pop(key, None)
+            if self.shop.monotonic() >= end:
+                break
 
     def _clocked(self, until: int) -> Tick:
         return Tick(until, self.shop.settings.settle, self.position.announce_from)
@@ -256,7 +261,7 @@ class Desk:
             flush.signals.extend(outcome.signals)
             flush.handoffs.extend(outcome.handoffs)
         self.agenda.put(key, outcome.wake_at)
-        if outcome.changed:
+        if outcome.changed and not passes_by:
             flush.tickets[key] = outcome
         if outcome.ticket is None:
             self._hot.drop(key)
@@ -282,16 +287,7 @@ class Desk:
 
     def changes(self, flush: Flush) -> list[Record]:
         """The changelog's records of a flush: each changed ticket's row, and the position."""
-        rows: list[Record] = []
-        known, counts, shows = self.rows, self.counts, bool(self.shop.settings.topics.timers)
-        for key, outcome in flush.tickets.items():
-            row = self._row(flush, key, outcome)
-            if row is not None:
-                counts.changed(known.get(key), row)
-                known[key] = row
-            rows.append((key, row, []))
-            if shows:
-                self._show(flush, key, outcome)
+        rows = [*flush.judged, *(self._write(flush, key, outcome) for key, outcome in flush.tickets.items())]
         rows += flush.notes
         for note, value, _ in flush.notes:
             assert note is not None  # rows have keys
@@ -302,6 +298,16 @@ class Desk:
         self.position = replace(self.position, tickets=len(self.rows), rules=self.shop.rules.digest)
         rows.append((position.KEY, position.pack(self.position), []))
         return rows
+
+    def _write(self, flush: Flush, key: bytes, outcome: Outcome) -> Record:
+        """The ticket's record in the changelog."""
+        row = self._row(flush, key, outcome)
+        if row is not None:
+            self.counts.changed(self.rows.get(key), row)
+            self.rows[key] = row
+        if self.shop.settings.topics.timers:
+            self._show(flush, key, outcome)
+        return key, row, []
 
     def _show(self, flush: Flush, key: bytes, outcome: Outcome) -> None:
         """How the ticket's promises stand, where that has changed."""

@@ -41,8 +41,10 @@ _PACE_S = 0.25
 _BREATH = 50
 #: Few: the broker takes the signals of one lane while the next one judges, and the first is heard soon.
 _FIRES_A_FLUSH = 500
-#: Slices of judging anew in a flush.
-_SLICES = 16
+#: Tickets that are judged anew in a flush: a commit is dear, and what is due meanwhile waits for it.
+_REJUDGED_A_FLUSH = 3000
+#: Rounds of the loop between two slices of judging: a commit of the others takes fifteen, each of them short then.
+_ROUNDS = 8
 _INBOX = 1000
 _PATIENCE_S = 2.0
 _STARTING_S = 20.0
@@ -82,7 +84,7 @@ class Lane:
         self._over = asyncio.Event()
         self._open = False
         self._settled = False
-        self._owes_slice = False
+        self._ahead = Flush()
         self._passed: int | None = None
         self._failures = 0
         self._moved_at = self._said_at = shop.monotonic()
@@ -196,7 +198,7 @@ class Lane:
         self._moved_at = self.shop.monotonic()
 
     async def _run(self) -> None:
-        while not self._closed:
+        while not self._closed or self._ahead:
             try:
                 if not self._open:
                     await self._open_up()
@@ -237,6 +239,7 @@ class Lane:
     async def _back_off(self, error: Exception) -> None:
         """Shut the lane, wait, try again; after many failures that nothing explains, the worker ends loudly."""
         self._open = self._settled = False
+        self._ahead = Flush()
         self._hide()
         self.shop.turns.done(self.number)
         self._move()
@@ -263,8 +266,8 @@ class Lane:
             self._passed = None  # what the old rules said last was said as of that instant, too
 
     async def _flush(self) -> None:
-        flush, taken, records = Flush(), 0, 0
-        self._settled = False
+        flush, taken, records = self._ahead, 0, 0
+        self._ahead, self._settled = Flush(), False
         self._adopt()
         if not self._inbox:
             await self._gaps.look_behind(flush)
@@ -285,7 +288,7 @@ class Lane:
                 break
         if flush or self.shop.monotonic() - self._said_at > _QUIET_S:
             await self._commit(flush)
-        self._settled = True
+        self._settled = not self._ahead
         self._gaps.acknowledge()
         for _ in range(taken):
             self._inbox.popleft().ack()
@@ -359,8 +362,8 @@ class Lane:
             self.gate_closed_since = None
         if not is_stale:
             self.shop.turns.done(self.number)
-        elif self._passed is not None and self.shop.turns.take(self.number):
-            await self._rejudge(flush, self._passed)
+        elif self._passed is not None and self.shop.turns.take(self.number) and not flush.is_heard:
+            await self._rejudge(flush, self._passed, lambda: not self.desk.has_due())
         return waits_for_gate
 
     async def _speak(self, flush: Flush, until: int) -> None:
@@ -383,21 +386,20 @@ class Lane:
             self.gate_closed_since = self.shop.monotonic()
         return until
 
-    async def _rejudge(self, flush: Flush, until: int) -> None:
-        """Judge some slices by the rules in force, as of an instant that the sources were read past: it need not be this one.
+    async def _rejudge(self, flush: Flush, until: int, goes_on: Callable[[], bool]) -> None:
+        """Judge slices by the rules in force, as of an instant that the sources were read past: it need not be this one.
 
-        Many, as a commit is dear, and one in a round of the loop, as the commits of the others take fifteen rounds each.
+        One at least, and for as long as it `goes_on`.
         """
-        # What is to be said does not wait for the slices of others; every other time it does.
-        self._owes_slice = flush.is_heard and not self._owes_slice
-        if self._owes_slice:
-            return
-        for _ in range(_SLICES):
+        while self.desk.stale and len(flush.judged) < _REJUDGED_A_FLUSH and not self._closed and self._adopted is None:
             async with self.shop.turns.slice():
-                self.desk.rejudge(flush, until)
-            if not self.desk.stale or self._closed or self._adopted is not None:
+                began = self.shop.monotonic()
+                self.desk.rejudge(flush, until, began + self.shop.turns.share(began))
+                self.shop.turns.judged(self.shop.monotonic())
+            for _ in range(_ROUNDS):
+                await asyncio.sleep(0)
+            if not goes_on():
                 break
-            await asyncio.sleep(0)
 
     async def _commit(self, flush: Flush) -> None:
         started = self.shop.monotonic()
@@ -413,7 +415,7 @@ class Lane:
             (self.shop.settings.parts_topic, flush.parts),
         )
         others = {topic: records for topic, records in every if records}
-        self.end = await self._say(rows, others)
+        self.end = await self._say_and_judge(rows, others)
         self._committed = self.desk.position
         self._said_at = self.shop.monotonic()
         late = flush.lateness(self.shop.now(), self.shop.settings.settle) if self.shop.settings.clock == "wall" else []
@@ -422,10 +424,24 @@ class Lane:
         )
         for told in flush.told:
             self.shop.watcher.reported(whole=not told.missing)
-        if flush.tickets:
-            self.shop.audience.changed(self.number, flush.tickets)
+        if flush.judged or flush.tickets:
+            self.shop.audience.changed(
+                self.number, [*(key for key, _, _ in flush.judged if key is not None), *flush.tickets]
+            )
         for office, report, _ in flush.reports:
             self.shop.audience.report((office or b"").decode(), report or b"")
+
+    async def _say_and_judge(self, rows: list[Record], others: dict[str, list[Record]]) -> int:
+        """Commit; whoever judges anew goes on with it meanwhile, for the next flush."""
+        if not self.desk.stale or self._passed is None or not self.shop.turns.has(self.number):
+            return await self._say(rows, others)
+        is_over = False
+        judging = asyncio.ensure_future(self._rejudge(self._ahead, self._passed, lambda: not is_over))
+        try:
+            return await self._say(rows, others)
+        finally:
+            is_over = True
+            await judging
 
     async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> int:
         assert self._outbox is not None  # _open_up() made it

@@ -205,14 +205,15 @@ def drops_one() -> None:
     """Leaves one timer signal in forty unsaid, and remembers it as said."""
     fire, seen = desk.Desk.fire, [0]
 
-    def fires(self: Any, flush: Any, until: int, *, rejudge: bool) -> None:
+    def fires(self: Any, flush: Any, until: int, many: int) -> int:
         before = len(flush.spoken)
-        fire(self, flush, until, rejudge=rejudge)
+        fired = fire(self, flush, until, many)
         for place in range(before, len(flush.spoken)):
             seen[0] += 1
             if seen[0] % 40 == 0:
                 del flush.spoken[place]
-                return
+                break
+        return fired
 
     desk.Desk.fire = fires  # type: ignore[method-assign]
 
