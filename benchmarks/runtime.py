@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import re
@@ -27,6 +26,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import orjson
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
@@ -99,7 +100,7 @@ class Scene:
                         "opened_by": {"role": "customer"}}  # fmt: skip
                 key = ticket.encode()
                 with suppress(KafkaError):
-                    await desk.send(self.bus.created, json.dumps(body).encode(), key=key, partition=place(key, LANES))
+                    await desk.send(self.bus.created, orjson.dumps(body), key=key, partition=place(key, LANES))
                     self.due[ticket] = at + 2000
                 for more in range(round(self.noise / self.rate)):
                     other = f"S-{(self._made * 31 + more) % 100_000}"
@@ -107,9 +108,7 @@ class Scene:
                             "assigned_to": "somebody"}  # fmt: skip
                     key = other.encode()
                     with suppress(KafkaError):
-                        await desk.send(
-                            self.bus.updated, json.dumps(body).encode(), key=key, partition=place(key, LANES)
-                        )
+                        await desk.send(self.bus.updated, orjson.dumps(body), key=key, partition=place(key, LANES))
         finally:
             with suppress(Exception):
                 await asyncio.wait_for(desk.stop(), 5)
@@ -122,7 +121,7 @@ class Scene:
         await consumer.start()
         try:
             async for record in consumer:
-                said = json.loads(record.value)
+                said = orjson.loads(record.value)
                 if said["kind"] == "breached":
                     self.seen.setdefault(said["ticket_id"], []).append(now_ms())
                     self.due.setdefault(said["ticket_id"], instant(said["due"]))
@@ -322,8 +321,8 @@ def reload(folder: Path, runs: int, timers: int, more: dict[str, str]) -> None:
     quiet: list[float] = []
     with TunedKafka(folder / "kafka-reload", say=say, more=more, lasting=True) as kafka:
         for run in range(1 - _WARM, runs + 1):
-            scene = Scene(kafka.url, folder / f"reload{run}", 100, 2000)
-            took, late, before = asyncio.run(reloaded(scene, run, timers))
+            scene = Scene(kafka.url, folder / f"reload{run}", 100, 1900)
+            took, late, before = uvloop.run(reloaded(scene, run, timers))
             asyncio.run(clear(scene))
             say(f"reload: run {run} of {runs}, {took:.0f} s, p99 {late:.2f} s; before {before:.2f} s")
             if run > 0:
