@@ -54,7 +54,7 @@ def _opening(name: str, old: str, new: str) -> Mutant:
     return Mutant(name, opening, old, new, lane, ("load",))
 
 
-_SAY = "self.end = await self._say_and_judge(rows, others)"
+_SAY = "self.end = await self._say(rows, others)"
 _RECORD = "if record.offset <= offset:"
 
 MUTANTS = (

@@ -1,7 +1,7 @@
 """The tickets of one lane, and what records and the clock make of them: no await, no broker.
 
-`read` takes a chunk in, `fire` lets the clock speak, `report` sends the shift reports whose parts are in, `changes` packs
-what a flush has changed. Everything that comes of it goes into the flush, which the lane commits; until then the desk is
+`read` takes a chunk in, `fire` lets the clock speak, `rejudge` judges by other rules what is there, `report` sends the shift
+reports whose parts are in, `changes` packs what a flush has changed and nobody packed before. Everything that comes of it goes into the flush, which the lane commits; until then the desk is
 ahead of the changelog.
 """
 
@@ -42,7 +42,7 @@ _ROW_BYTES = 900_000
 
 
 class Desk:
-    """Rows by key as they are in the changelog, who needs a look when, and how far the sources were read."""
+    """Rows by key as they are in the changelog, or about to be; who needs a look when, and how far the sources were read."""
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
@@ -68,7 +68,7 @@ class Desk:
         self._rounds = Rounds(self.shop.rules, self.shop.monotonic)
 
     def adopt(self, rules: Rules) -> None:
-        """Work by other rules, and judge every ticket anew, a few in each flush."""
+        """Work by other rules; every ticket is to be judged anew."""
         self.shop = replace(self.shop, rules=rules)
         self.stale = deque(self.rows)
         self._rounds = Rounds(rules, self.shop.monotonic)
@@ -109,7 +109,8 @@ class Desk:
                 outcome = self._tick(flush, key, tick, passes_by=True)  # as a million others do
                 if outcome.ticket is not None:
                     # Now, not with the flush: what a million tickets are made of leaves the processor's caches by then.
-                    flush.judged.append(self._write(flush, key, outcome))
+                    flush.judged.append(record := self._write(flush, key, outcome))
+                    flush.judged_bytes += len(record[1] or b"")
                     flush.written.pop(key, None)
             if self.shop.monotonic() >= end:
                 break

@@ -6,8 +6,6 @@ mode-streaming 0.7.1, aiokafka 0.14.0; a test fails when a new version moves the
   asks of changelogs to recover them (`highwaters`, `earliest_offsets`) is answered without the broker.
 - `Store`: `on_rebalance` opens the lanes before Faust's own recovery, and reports the changelog as read beyond its end.
 - `Schema`: hands records through as they are.
-
-And one of mode: the loop of the thread that fetches (`thread_loop`), which is the same kind as the main one.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ from typing import Any
 
 import faust
 import msgspec
-import uvloop
 from aiokafka import TopicPartition
 from faust.stores import memory
 from faust.transport.drivers import aiokafka as driver
@@ -105,7 +102,7 @@ class BatchConsumer(driver.Consumer):
         self._fetched_at = 0.0
 
     def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         """Of partitions that have too much on its way nothing is asked for; soon it is looked again."""

@@ -2,9 +2,10 @@
 
 One flush, read aloud: what was delivered is applied, what the clock allows is fired, shift reports whose parts are in are
 sent, and all that came of it (signals, reports and their parts, dead letters, changed rows, the position) is committed in one
-transaction; then the chunks are acknowledged. Until
-then they stay in the inbox. Whatever goes wrong in between, the outcome is unknown: the lane fences itself, reads its
-ledger again, and goes on from the position that it finds there. Nothing is ever sent again blindly.
+transaction; then the chunks are acknowledged. Until then they stay in the inbox. A lane that judges anew by other rules
+goes on with it while that transaction is on its way, for the next flush. Whatever goes wrong in between, the outcome is
+unknown: the lane fences itself, reads its ledger again, and goes on from the position that it finds there. Nothing is ever
+sent again blindly.
 
 A lane that is shut (it opens, or can't) takes no chunks: it reads what it missed from the source when it is open, so
 that its trouble never holds up the others.
@@ -15,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 
 from aiokafka import TopicPartition
 
@@ -41,8 +42,8 @@ _PACE_S = 0.25
 _BREATH = 50
 #: Few: the broker takes the signals of one lane while the next one judges, and the first is heard soon.
 _FIRES_A_FLUSH = 500
-#: Tickets that are judged anew in a flush: a commit is dear, and what is due meanwhile waits for it.
-_REJUDGED_A_FLUSH = 3000
+#: Bytes of rows that are judged anew in a flush, of 3,000 usual tickets: a commit is dear, and what is due meanwhile waits.
+_REJUDGED_A_FLUSH = 600_000
 #: Rounds of the loop between two slices of judging: a commit of the others takes fifteen, each of them short then.
 _ROUNDS = 8
 _INBOX = 1000
@@ -111,7 +112,7 @@ class Lane:
         self._wake.set()
 
     async def close(self, within: float = 5.0) -> None:
-        """Finish the flush in flight, let the producer go."""
+        """Finish the flush in flight and commit what was judged ahead of it, let the producer go."""
         self._closed = True
         self._over.set()
         self._wake.set()
@@ -264,10 +265,15 @@ class Lane:
             self.desk.adopt(self._adopted)
             self.shop, self._adopted = self.desk.shop, None
             self._passed = None  # what the old rules said last was said as of that instant, too
+            self.shop.turns.done(self.number)  # until the gate has opened again
 
     async def _flush(self) -> None:
         flush, taken, records = self._ahead, 0, 0
         self._ahead, self._settled = Flush(), False
+        if self._closed:
+            await self._commit(flush)
+            self._settled = True
+            return
         self._adopt()
         if not self._inbox:
             await self._gaps.look_behind(flush)
@@ -389,9 +395,10 @@ class Lane:
     async def _rejudge(self, flush: Flush, until: int, goes_on: Callable[[], bool]) -> None:
         """Judge slices by the rules in force, as of an instant that the sources were read past: it need not be this one.
 
-        One at least, and for as long as it `goes_on`.
+        One, unless the flush is full, and more for as long as it `goes_on`.
         """
-        while self.desk.stale and len(flush.judged) < _REJUDGED_A_FLUSH and not self._closed and self._adopted is None:
+        while self.desk.stale and flush.judged_bytes < _REJUDGED_A_FLUSH and not self._closed and self._adopted is None:
+            self._move()
             async with self.shop.turns.slice():
                 began = self.shop.monotonic()
                 self.desk.rejudge(flush, until, began + self.shop.turns.share(began))
@@ -415,30 +422,34 @@ class Lane:
             (self.shop.settings.parts_topic, flush.parts),
         )
         others = {topic: records for topic, records in every if records}
-        self.end = await self._say_and_judge(rows, others)
+        async with self._judging_ahead():
+            self.end = await self._say(rows, others)
+            self._tell(flush, started)
+
+    def _tell(self, flush: Flush, started: float) -> None:
+        """Whoever watches hears what was committed."""
         self._committed = self.desk.position
         self._said_at = self.shop.monotonic()
         late = flush.lateness(self.shop.now(), self.shop.settings.settle) if self.shop.settings.clock == "wall" else []
-        self.shop.watcher.committed(
-            flush.signals, flush.handoffs, late, flush.historic, self.shop.monotonic() - started
-        )
+        self.shop.watcher.committed(flush.signals, flush.handoffs, late, flush.historic, self._said_at - started)
         for told in flush.told:
             self.shop.watcher.reported(whole=not told.missing)
         if flush.judged or flush.tickets:
-            self.shop.audience.changed(
-                self.number, [*(key for key, _, _ in flush.judged if key is not None), *flush.tickets]
-            )
+            judged = (key for key, _, _ in flush.judged if key is not None)
+            self.shop.audience.changed(self.number, [*judged, *flush.tickets])
         for office, report, _ in flush.reports:
             self.shop.audience.report((office or b"").decode(), report or b"")
 
-    async def _say_and_judge(self, rows: list[Record], others: dict[str, list[Record]]) -> int:
-        """Commit; whoever judges anew goes on with it meanwhile, for the next flush."""
+    @asynccontextmanager
+    async def _judging_ahead(self) -> AsyncIterator[None]:
+        """Whoever judges anew goes on with it for the next flush, until this is left."""
         if not self.desk.stale or self._passed is None or not self.shop.turns.has(self.number):
-            return await self._say(rows, others)
+            yield
+            return
         is_over = False
         judging = asyncio.ensure_future(self._rejudge(self._ahead, self._passed, lambda: not is_over))
         try:
-            return await self._say(rows, others)
+            yield
         finally:
             is_over = True
             await judging

@@ -73,8 +73,8 @@ class Turns:
         return self._lane is not None
 
     def share(self, now: float) -> float:
-        """Seconds for a slice of judging anew: so often what everything else took since the last one, within limits. So it has
-        its part of a busy loop, and an idle one whole, a short slice at a time.
+        """Seconds for a slice of judging anew: so often what has passed since the last one, within limits. So it has its part of
+        a busy loop, and an idle one nearly whole, a short slice at a time.
         """
         return min(max(_SHARE * (now - self._judged_at), _SHORT_S), _LONG_S)
 
@@ -128,6 +128,7 @@ class Flush:
         self.tickets: dict[bytes, Outcome] = {}
         #: rows of tickets that were judged anew
         self.judged: list[Record] = []
+        self.judged_bytes = 0
         #: facts of tickets whose rows were read for this flush, as they are in there
         self.written: dict[bytes, Written] = {}
         self.signals: list[Signal] = []
