@@ -105,7 +105,7 @@ def ended(process: subprocess.Popen[bytes]) -> None:
 
 
 def stop(_: int, __: FrameType | None) -> None:
-    """SIGTERM ends it as ctrl-C does."""
+    """SIGTERM ends it as ctrl-C does; and that also where a script has put it into the background, and it would be deaf to it."""
     raise KeyboardInterrupt
 
 
@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT / ".local" / "watch", help="folder; default .local/watch")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     try:
         watch(chosen.worker, chosen.data.absolute())
     except KeyboardInterrupt:

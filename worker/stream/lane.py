@@ -49,6 +49,8 @@ _ROUNDS = 8
 _INBOX = 1000
 _PATIENCE_S = 2.0
 _STARTING_S = 20.0
+#: The broker ends a transaction after 15 s. One in ten brokers that were killed left a lane waiting for its commit for ever.
+_COMMIT_S = 20.0
 _GATE_CLOSED_S = 30.0
 #: A transactional id is forgotten by the broker after a quiet week (its default), and retention may take what was read last:
 #: the position is said again long before.
@@ -456,6 +458,7 @@ class Lane:
 
     async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> int:
         assert self._outbox is not None  # _open_up() made it
-        return await self._outbox.say(
-            self.shop.settings.table_topic, self.number, rows, others, self.shop.layout.outputs
-        )
+        async with asyncio.timeout(_COMMIT_S):
+            return await self._outbox.say(
+                self.shop.settings.table_topic, self.number, rows, others, self.shop.layout.outputs
+            )
