@@ -184,12 +184,8 @@ def _kept(
     """Rules that say the same came meanwhile, and what was said by those before is kept, also against late evidence (SPEC 6): of
     tickets whose facts came as they happened all verdicts are the replay's. And the last rules have judged every row.
     """
-    rows: dict[bytes, bytes | None] = {}
-    for entry in _committed(run, run.settings.table_topic):
-        if entry.key is not None and not entry.key.startswith(position.NOTES):
-            rows[entry.key] = entry.value
-    for key, row in rows.items():
-        if row is not None and not is_judged_by(row, run.rules.digest):
+    for key, row in _table(run).items():
+        if not is_judged_by(row, run.rules.digest):
             yield f"other rules have judged {key.decode()} last"
     if run.ahead_ms or run.settings.clock == "event":
         return
@@ -294,15 +290,15 @@ def _reports(run: Run, heard: _Input) -> Iterator[str]:
     for boundary in () if begun_at > until else run.rules.rota.boundaries(begun_at, until):
         if (boundary.outgoing, form(boundary.at)) not in revisions:
             yield f"no report of {boundary.outgoing} at {form(boundary.at)}"
-    if run.ahead_ms or run.settings.clock == "event":
+    if (
+        run.ahead_ms or run.settings.clock == "event" or run.reloads
+    ):  # a breach that was said after new rules came is theirs
         return
     punctual = run.helpdesk.punctual - heard.held - heard.torn
     for line in reports(in_time(heard.events), run.rules, until=run.judged_at):
         wanted = json.loads(line)
         got = revisions.get((wanted["office"], wanted["boundary"]), [])
         for name in LISTS if got and not got[-1]["missing_partitions"] else ():
-            if run.reloads:  # a breach that was said after new rules came is theirs
-                continue
             told, right = _listed(got[-1], name, punctual), _listed(wanted, name, punctual)
             if told != right:
                 yield f"the report of {wanted['office']} at {wanted['boundary']} has {name} {told}, the replay's {right}"
@@ -321,13 +317,18 @@ def _first_reported(entries: Iterable[Entry]) -> int:
     return 2**62
 
 
-def _rows(run: Run, play: Play) -> Iterator[str]:
-    """The tickets in the changelog know the facts that the replay's know."""
+def _table(run: Run) -> dict[bytes, bytes]:
+    """The tickets' rows, as the changelog has them in the end."""
     rows: dict[bytes, bytes | None] = {}
     for entry in _committed(run, run.settings.table_topic):
         if entry.key is not None and not entry.key.startswith(position.NOTES):
             rows[entry.key] = entry.value
-    kept = {key.decode(): unpack(row, key.decode()) for key, row in rows.items() if row is not None}
+    return {key: row for key, row in rows.items() if row is not None}
+
+
+def _rows(run: Run, play: Play) -> Iterator[str]:
+    """The tickets in the changelog know the facts that the replay's know."""
+    kept = {key.decode(): unpack(row, key.decode()) for key, row in _table(run).items()}
     if kept.keys() != play.tickets.keys():
         yield f"tickets {sorted(kept.keys() ^ play.tickets.keys())} are not on both sides"
     for ticket_id in kept.keys() & play.tickets.keys():
