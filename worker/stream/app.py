@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any
 
 import faust
-import uvloop
 from aiokafka import TopicPartition
 from faust.types import TP
 from msgspec.structs import replace
@@ -37,6 +36,7 @@ from worker.stream.floods import limit_floods
 from worker.stream.frame import BatchConsumer, Ledger, Raw, Transport
 from worker.stream.gate import Gate, Readings
 from worker.stream.lanes import Lanes
+from worker.stream.loops import Loop
 from worker.stream.outbox import place
 from worker.stream.rekey import Rekeyer, RekeyGate
 from worker.stream.shop import CORE_ERROR, Shop, Turns
@@ -199,7 +199,7 @@ def run(settings: Settings, rules: Rules, read: Callable[[], Rules], mapping: Ma
     # commit has a dozen such times.
     sys.setswitchinterval(0.0005)
     gc.set_threshold(50_000, 20, 50)  # of what a flush makes almost nothing is a cycle
-    loop = uvloop.new_event_loop()
+    loop = Loop()
     asyncio.set_event_loop(loop)
     raw, settings = settings, replace(settings, topics=settings.lane_topics)
     status = Status()

@@ -49,7 +49,7 @@ _ROUNDS = 8
 _INBOX = 1000
 _PATIENCE_S = 2.0
 _STARTING_S = 20.0
-#: The broker ends a transaction after 15 s. Two of nine brokers that were killed left a lane waiting for its commit for ever.
+#: The broker ends a transaction after 15 s: no answer can come after that, whatever the client waits for.
 _COMMIT_S = 20.0
 _GATE_CLOSED_S = 30.0
 #: A transactional id is forgotten by the broker after a quiet week (its default), and retention may take what was read last:
