@@ -115,12 +115,12 @@ def opened(creation: Event, rules: Rules) -> Book:
     """The Book of a ticket that was just created."""
     opener = creation.opened_by
     attributes = Attributes(
-        plan=_set(creation.plan),
-        customer=_set(creation.customer),
-        severity=_set(creation.severity),
-        product=_set(creation.product),
-        environment=_set(creation.environment),
-        region=_set(creation.region),
+        plan=None if creation.plan is UNSET else creation.plan,
+        customer=None if creation.customer is UNSET else creation.customer,
+        severity=None if creation.severity is UNSET else creation.severity,
+        product=None if creation.product is UNSET else creation.product,
+        environment=None if creation.environment is UNSET else creation.environment,
+        region=None if creation.region is UNSET else creation.region,
         opened_by_customer=opener is not None and opener.role == "customer",
         opener=None if opener is None else opener.address,
         opened_at=creation.occurred_at,
@@ -153,14 +153,17 @@ def step(book: Book, fact: Event, rules: Rules) -> Book:
 
 def _take(book: Book, fact: Event, rules: Rules) -> Book:
     """`step`, but on this very Book, which nobody else may have."""
-    at = max(fact.occurred_at, book.opened_at)
+    # Written out: a million tickets come by here with each of their facts when rules change.
+    at, known, timers, custody = fact.occurred_at, fact.known_at, book.timers, book.custody
+    if at < book.opened_at:
+        at = book.opened_at
     book.last = (at, fact.event_id)
-    if book.next_at is not None and book.next_at < at:
-        book.timers = tuple(advance(t, at, book.attributes) for t in book.timers)
-    _pass_time(book, rules, at)
+    if book.next_at is not None and book.next_at <= at:
+        book.timers = tuple(advance(t, at, book.attributes) for t in timers)
+        _pass_time(book, rules, at)
     if book.merged_at is None:
-        _inside(book, fact, at, max(fact.known_at, book.known_at), rules)
-    return settled(book)
+        _inside(book, fact, at, known if known > book.known_at else book.known_at, rules)
+    return book if book.timers is timers and book.custody is custody else settled(book)
 
 
 def seen_at(book: Book, at: int, rules: Rules) -> Book:

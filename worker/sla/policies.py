@@ -133,7 +133,8 @@ class Promise(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Target(msgspec.Struct, frozen=True, gc=False):
     """One target as it applies to one ticket now: an amount on a calendar, with its marks.
 
-    `promise` is what really is promised: other marks, another clause or another text are the same promise.
+    `promise` is what really is promised: other marks, another clause or another text are the same promise. `offsets`: the marks
+    of an amount without days, ms after the start where everything up to the due is covered.
     """
 
     metric: str
@@ -142,14 +143,17 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     marks: tuple[Mark, ...]
     clause: str | None
     promise: Promise
+    offsets: tuple[tuple[int, Mark], ...] = ()
 
 
 def target_of(
     metric: str, amount: Amount, calendar: Calendar, marks: tuple[Mark, ...] = (), clause: str | None = None
 ) -> Target:
     """The target with its promise."""
-    promise = Promise(amount.ms, amount.days, amount.reading, calendar.digest)
-    return Target(metric, amount, calendar, marks, clause, promise)
+    ms = amount.ms
+    promise = Promise(ms, amount.days, amount.reading, calendar.digest)
+    offsets = [(ms - m.before_ms if m.before_ms else ms * m.numerator // m.denominator, m) for m in marks]
+    return Target(metric, amount, calendar, marks, clause, promise, () if amount.days else tuple(offsets))
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):

@@ -123,18 +123,15 @@ def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
     if ticket.rules_digest == rules.digest:
         return ticket if ticket.book is not None else replace(ticket, book=_book(ticket.facts, ticket.fold, rules))
     book = _book(ticket.facts, ticket.fold, rules)
-    done = () if book is None else tuple(t for t in (*book.past, *book.timers) if t.state in ("met", "cancelled"))
-    return replace(
-        ticket,
-        book=book,
-        rules_digest=rules.digest,
-        said=replace(
-            ticket.said,
-            rejudged_at=at,
-            finished=tuple((t.metric, t.armed_by) for t in done),
-            breached=tuple(replace(b, kept=True) if b.standing else b for b in ticket.said.breached),
-        ),
+    timers = () if book is None else (*book.past, *book.timers) if book.past else book.timers
+    said = Record(
+        ticket.said.warned,
+        tuple([replace(b, kept=True) if b.standing else b for b in ticket.said.breached]),
+        rejudged_at=at,
+        finished=tuple([(t.metric, t.armed_by) for t in timers if t.state == "met" or t.state == "cancelled"]),
+        handoffs=ticket.said.handoffs,
     )
+    return Ticket(ticket.ticket_id, ticket.facts, said, rules.digest, ticket.fold, book)
 
 
 def _book(facts: tuple[Event, ...], base: Fold | None, rules: Rules) -> Book | None:

@@ -112,6 +112,8 @@ def covered_ms(target: Target, started: int) -> int | None:
 def due_of(target: Target, started: int, holes: tuple[Hole, ...]) -> int | None:
     """The instant after which this target is breached (UTC ms); None when the calendar never opens again."""
     amount = target.amount
+    if not amount.days and not holes:  # as nearly always
+        return target.calendar.due(started, amount.ms)
     if amount.days and amount.reading != "open_time" and not holes:
         return _dated_due(target.calendar, started, amount.days, amount.reading)
     ms = covered_ms(target, started)
@@ -312,7 +314,14 @@ def _schedule(
         return due, (), None
     marks: list[tuple[int, Mark]] = []
     next_at = due
-    if target.marks:
+    if target.offsets and not reached and due - started == target.amount.ms:  # as nearly always
+        for offset, mark in target.offsets:
+            at = started + offset
+            if at >= revealed:
+                marks.append((at, mark))
+                if at < next_at:
+                    next_at = at
+    elif target.marks:
         calendar = target.calendar
         ms, plain = covered_ms(target, started) or 0, _plain(holes) if holes else ()
         solid = due - started == ms  # every instant up to the due counts, and no hole is before it
@@ -320,16 +329,16 @@ def _schedule(
             if reached and any(m.mark == mark for m in reached):
                 continue
             if mark.before_ms:
-                at: int | None = due - mark.before_ms
+                ahead: int | None = due - mark.before_ms
             else:
                 part = ms * mark.numerator // mark.denominator
                 if solid:
-                    at = started + part
+                    ahead = started + part
                 else:
-                    at = calendar.due_with_holes(started, part, plain) if plain else calendar.due(started, part)
-            if at is not None and at >= revealed:
-                marks.append((at, mark))
-                next_at = min(next_at, at)
+                    ahead = calendar.due_with_holes(started, part, plain) if plain else calendar.due(started, part)
+            if ahead is not None and ahead >= revealed:
+                marks.append((ahead, mark))
+                next_at = min(next_at, ahead)
     return due, tuple(marks), next_at
 
 

@@ -32,19 +32,21 @@ class Counts:
         """A ticket's row took the place of another; None: there is none."""
         before = b"" if old is None else tally_of(old)
         after = b"" if new is None else tally_of(new)
-        if before != after:
-            self._count(before, -1)
-            self._count(after, 1)
-
-    def _count(self, tally: bytes, times: int) -> None:
-        if not tally:
+        if before == after:
             return
-        _add(self._heads, tally[_HEAD], times)
-        due = tallies.due(tally[_DUE])
-        if due is not None:
-            minute = due // _MINUTE
-            _add(self._minutes, minute, times)
-            self._first = min(self._first, minute)
+        had, has = before[_HEAD], after[_HEAD]
+        if had != has:
+            if had:
+                _add(self._heads, had, -1)
+            if has:
+                _add(self._heads, has, 1)
+        was, now = _minute_of(before), _minute_of(after)
+        if was != now:
+            if was is not None:
+                _add(self._minutes, was, -1)
+            if now is not None:
+                _add(self._minutes, now, 1)
+                self._first = min(self._first, now)
 
     def live(self) -> dict[tuple[str, str | None, str], int]:
         """(metric, severity, state) -> how many timers."""
@@ -75,6 +77,12 @@ class Counts:
         else:
             near = [(m, self._minutes[m]) for m in range(first, last + 1) if m in self._minutes]
         return {name: sum(n for minute, n in near if minute <= at + ahead) for name, ahead in minutes.items()}
+
+
+def _minute_of(tally: bytes) -> int | None:
+    """The minute of the nearest due, since 1970; None where there is none."""
+    due = tallies.due(tally[_DUE]) if tally else None
+    return None if due is None else due // _MINUTE
 
 
 def _add(counts: dict[K, int], key: K, times: int) -> None:
