@@ -128,7 +128,7 @@ def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
         ticket.said.warned,
         tuple([replace(b, kept=True) if b.standing else b for b in ticket.said.breached]),
         rejudged_at=at,
-        finished=tuple([(t.metric, t.armed_by) for t in timers if t.state == "met" or t.state == "cancelled"]),
+        finished=tuple([(t.metric, t.armed_by) for t in timers if t.state in ("met", "cancelled")]),
         handoffs=ticket.said.handoffs,
     )
     return Ticket(ticket.ticket_id, ticket.facts, said, rules.digest, ticket.fold, book)

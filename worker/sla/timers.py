@@ -319,8 +319,7 @@ def _schedule(
             at = started + offset
             if at >= revealed:
                 marks.append((at, mark))
-                if at < next_at:
-                    next_at = at
+                next_at = min(next_at, at)
     elif target.marks:
         calendar = target.calendar
         ms, plain = covered_ms(target, started) or 0, _plain(holes) if holes else ()
