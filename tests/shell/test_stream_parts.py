@@ -29,7 +29,7 @@ from worker.settings import Settings, SettingsError
 from worker.stream import position
 from worker.stream.agenda import Agenda
 from worker.stream.floods import Flood
-from worker.stream.frame import BatchConsumer, ConsumerThread
+from worker.stream.frame import BatchConsumer, ConsumerThread, Transport
 from worker.stream.gate import Readings, is_past
 from worker.stream.outbox import place
 from worker.stream.position import Position, PositionFromFuture, Reached
@@ -256,7 +256,7 @@ def test_a_fetch_with_several_chunks_of_one_partition_is_a_message_that_faust_do
     consumer._next, consumer._first, consumer._done, consumer._read_offset = {}, {}, {}, {}
     consumer._fetched_at, consumer._buffered_partitions, consumer.flow_active = 0.0, set(), True
     consumer._thread, consumer.app = SimpleNamespace(fetches=1), SimpleNamespace(consumer_generation_id=1)
-    consumer._stopped, consumer._crashed = asyncio.Event(), asyncio.Event()
+    consumer._stopped, consumer._crashed, consumer.transport = asyncio.Event(), asyncio.Event(), Transport
     consumer._get_active_partitions = lambda: {part}
 
     async def fetched(_: float) -> object:

@@ -110,7 +110,9 @@ def build(
         value_type=bytes,
     )
     table._data = store
-    lanes = Lanes(make_shop(app), status)
+    shop = make_shop(app)
+    app.transport.unhurried = shop.turns.is_taken
+    lanes = Lanes(shop, status)
     store.opens = lanes.open
     adopts.append(lanes.adopt)
 

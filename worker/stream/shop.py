@@ -29,7 +29,7 @@ from worker.stream.topics import Layout
 from worker.stream.watching import Watcher
 
 #: Of judging anew: measured with 2,000 events/s on one core; more would be quicker, and what falls due later.
-_SHARE, _SHORT_S, _LONG_S = 3.0, 0.001, 0.03
+_SHARE, _SHORT_S, _LONG_S = 3.0, 0.001, 0.025
 
 #: The reason of a dead letter that the door let in and the core could not apply.
 CORE_ERROR = "core_error"
