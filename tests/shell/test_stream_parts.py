@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, conn
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import IllegalStateError
 from aiokafka.partitioner import DefaultPartitioner
 from faust.stores import memory
 from faust.tables.recovery import Recovery
@@ -26,13 +27,14 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from worker import doctor_command
 from worker.cli import main
 from worker.settings import Settings, SettingsError
-from worker.stream import position
+from worker.stream import lanes, position
 from worker.stream.agenda import Agenda
 from worker.stream.floods import Flood
 from worker.stream.frame import BatchConsumer, ConsumerThread, Transport
 from worker.stream.gate import Readings, is_past
 from worker.stream.outbox import place
 from worker.stream.position import Position, PositionFromFuture, Reached
+from worker.stream.watching import Status
 
 
 @given(
@@ -271,6 +273,56 @@ def test_a_fetch_with_several_chunks_of_one_partition_is_a_message_that_faust_do
     assert [len(one.records) for one in message.value] == [500, 500, 200]
     assert message.offset >= consumer._read_offset[part]
     assert "offset >= r_offset" in inspect.getsource(faust_consumer.Consumer._drain_messages)
+
+
+def test_a_fetch_that_an_assignment_overtakes_is_dropped_and_ends_nobody() -> None:
+    """Faust would seek then; partitions that have just gone have no position to seek, and the worker ended of that."""
+    consumer = BatchConsumer.__new__(BatchConsumer)
+    consumer._fetched_at, consumer.flow_active, consumer.transport = 0.0, True, Transport
+    consumer._thread, consumer.app = SimpleNamespace(fetches=1), SimpleNamespace(consumer_generation_id=1)
+    consumer._stopped, consumer._crashed = asyncio.Event(), asyncio.Event()
+    consumer._get_active_partitions = lambda: {TopicPartition("updated", 1)}
+
+    async def fetched(_: float) -> object:
+        consumer.flow_active = False
+        return {TopicPartition("updated", 1): [object()]}, None
+
+    async def seek() -> None:
+        raise IllegalStateError("No current assignment for partition")
+
+    consumer._wait_next_records, consumer.perform_seek = fetched, seek
+
+    async def story() -> list[object]:
+        return [message async for message in consumer.getmany(1.0)]
+
+    assert asyncio.run(story()) == []
+
+
+def test_whoever_assigns_partitions_waits_for_lanes_a_third_of_a_session_at_most(monkeypatch, caplog) -> None:
+    """aiokafka sends no heartbeat before that: a million tickets took longer than a session, and the worker lost its lanes."""
+    slow = SimpleNamespace(opened=asyncio.Event(), is_open=False, start=lambda: None, parts={}, number=0)
+    monkeypatch.setattr(lanes, "Lane", lambda *_: slow)
+    shop = SimpleNamespace(
+        settings=SimpleNamespace(session_ms=300),
+        gate=SimpleNamespace(own=lambda _: None),
+        forwards=lambda _: (),
+        monotonic=lambda: 0.0,
+    )
+    status = Status()
+    caplog.set_level(logging.INFO)
+
+    async def story() -> None:
+        every = lanes.Lanes(shop, status)
+        await asyncio.wait_for(every.open({0}), 20)
+        assert status.assigned
+        assert "lanes are open" not in caplog.text
+        slow.is_open = True
+        slow.opened.set()
+        assert every._opening is not None
+        await every._opening
+        assert "1 of 1 lanes are open" in caplog.text
+
+    asyncio.run(asyncio.wait_for(story(), 30))
 
 
 def test_the_extension_points_that_the_stream_stands_on_are_where_they_were() -> None:

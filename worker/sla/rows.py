@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -168,6 +169,12 @@ def wake_of(data: bytes, ticket_id: str) -> int | None:
 def is_judged_by(data: bytes, rules_digest: str) -> bool:
     """Did these rules judge the ticket of this row? Else it is to be judged again (SPEC 6, Changed rules)."""
     return data[_STAMP] == _stamp(rules_digest)
+
+
+def judged_otherwise(rows: Mapping[bytes, bytes], rules_digest: str, version: int) -> list[bytes]:
+    """The keys of rows that other rules judged, or that another version wrote."""
+    stamp = _stamp(rules_digest)
+    return [key for key, row in rows.items() if row[_STAMP] != stamp or row[0] != version]
 
 
 def tally_of(data: bytes) -> bytes:

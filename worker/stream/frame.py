@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import faust
 import msgspec
 from aiokafka import TopicPartition
+from aiokafka.errors import IllegalStateError
 from faust.stores import memory
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -137,7 +139,8 @@ class BatchConsumer(driver.Consumer):
         if records is None or self.should_stop:
             return
         if not self.flow_active:
-            await self.perform_seek()
+            with suppress(IllegalStateError):  # another assignment came meanwhile: it seeks for itself
+                await self.perform_seek()
             return
         delivered: list[Delivered] = []
         for part, found in records.items():

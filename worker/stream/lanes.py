@@ -20,7 +20,7 @@ from worker.stream.watching import Live, Status
 
 log = logging.getLogger(__name__)
 
-#: Faust waits this long for lanes to open; one that takes longer opens beside it.
+#: How often it is said that lanes are still not open.
 _OPENING_S = 20.0
 _PARKED_S = 600.0
 _ENDS_S = 5.0
@@ -36,6 +36,7 @@ class Lanes:
         self._rekeyers: list[Rekeyer] = []
         self._ends: dict[TopicPartition, int] = {}
         self._asking: asyncio.Future[None] | None = None
+        self._opening: asyncio.Future[None] | None = None
         self._asked_at = -_ENDS_S
         self._handed = 0
         status.lanes = self.faults
@@ -57,20 +58,31 @@ class Lanes:
         self._rekeyers = [one for lane in lanes for one in shop.forwards(lane.number)]
         for rekeyer in self._rekeyers:
             rekeyer.start()
-        waiting = [asyncio.ensure_future(lane.opened.wait()) for lane in lanes]
-        if waiting:
-            _, late = await asyncio.wait(waiting, timeout=_OPENING_S)
-            for task in late:
-                task.cancel()
+        self._opening = asyncio.ensure_future(self._see_open(lanes))
+        # Not longer: aiokafka sends no heartbeat before Faust has its partitions, and the broker takes a session without one
+        # for a death. Whatever is not open then opens beside everything else.
+        await asyncio.wait([self._opening], timeout=shop.settings.session_ms / 3000)
         self._status.faults.clear()
         self._status.assigned = bool(lanes)
-        gc.collect(1)
-        gc.freeze()  # a million rows stay: no collection needs to look at them again
-        log.info("%d of %d lanes are open", sum(lane.is_open for lane in lanes), len(lanes))
+
+    async def _see_open(self, lanes: list[Lane]) -> None:
+        waiting: set[asyncio.Future[Any]] = {asyncio.ensure_future(lane.opened.wait()) for lane in lanes}
+        try:
+            while waiting:
+                opened, waiting = await asyncio.wait(waiting, timeout=_OPENING_S)
+                if opened and not waiting:
+                    gc.collect(1)
+                    gc.freeze()  # a million rows stay: no collection needs to look at them again
+                log.info("%d of %d lanes are open", sum(lane.is_open for lane in lanes), len(lanes))
+        finally:
+            for task in waiting:
+                task.cancel()
 
     async def close(self) -> None:
         """Finish what is in flight on every lane, and let go; what is certain is kept for a while."""
         lanes, self._lanes = list(self._lanes.values()), {}
+        if self._opening is not None:
+            self._opening.cancel()
         rekeyers, self._rekeyers = self._rekeyers, []
         if rekeyers:
             await asyncio.gather(*(rekeyer.close() for rekeyer in rekeyers))

@@ -87,15 +87,17 @@ class Reader:
         while await consumer.position(where) < end:
             batch = (await consumer.getmany(where, timeout_ms=50, max_records=_AT_ONCE)).get(where, [])
             for record in batch:
-                if record.key == position.KEY:
-                    found = position.unpack(record.value)
-                elif record.key.startswith(position.NOTES):
-                    notes[record.key] = record.value
-                elif record.value is None:
-                    rows.pop(record.key, None)
-                    gone.add(record.key)
+                key, value = record.key, record.value
+                if not key.startswith(position.NOTES):
+                    if value is None:
+                        rows.pop(key, None)
+                        gone.add(key)
+                    else:
+                        rows[key] = value
+                elif key == position.KEY:
+                    found = position.unpack(value)
                 else:
-                    rows[record.key] = record.value
+                    notes[key] = value
             if batch:
                 records += len(batch)
                 quiet_since = clock()

@@ -15,12 +15,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from itertools import islice
 
 import msgspec
 from aiokafka import TopicPartition
 from msgspec.structs import replace
 
-from worker.sla.rows import is_judged_by, version_of, wake_of
+from worker.sla.rows import is_judged_by, judged_otherwise, version_of, wake_of
 from worker.stream import ledger, position
 from worker.stream.agenda import Agenda
 from worker.stream.counting import Counts
@@ -102,17 +103,13 @@ async def _whole(shop: Shop, pages: ledger.Pages) -> Loaded | None:
     if pages.position is None:
         raise ledger.LedgerGap(f"the changelog holds {len(rows)} tickets and no position: it was cut. {_repair(shop)}")
     wakes: list[tuple[int, bytes]] = []
-    stale: list[bytes] = []
-    counts = Counts()
-    for number, (key, row) in enumerate(rows.items()):
-        at = wake_of(row, key.decode())
-        if at is not None:
-            wakes.append((at, key))
-        counts.changed(None, row)
-        if is_stale(shop, row):
-            stale.append(key)
-        if number % _BREATH == 0:
-            await asyncio.sleep(0)
+    counts, every = Counts(), iter(rows.items())
+    while some := list(islice(every, _BREATH)):
+        looks = ((wake_of(row, key.decode()), key) for key, row in some)
+        wakes += [(at, key) for at, key in looks if at is not None]
+        counts.begin(row for _, row in some)
+        await asyncio.sleep(0)
+    stale = judged_otherwise(rows, shop.rules.digest, shop.settings.state_version)
     return Loaded(rows, Agenda(wakes), stale, pages.position, pages.end, counts, _notes({}, pages))
 
 
@@ -125,7 +122,7 @@ def _with_tail(shop: Shop, parked: Loaded, pages: ledger.Pages) -> Loaded:
         counts.changed(rows.get(key), row)
         rows[key] = row
         agenda.put(key, wake_of(row, key.decode()))
-    stale = [key for key, row in rows.items() if is_stale(shop, row)]
+    stale = judged_otherwise(rows, shop.rules.digest, shop.settings.state_version)
     notes = _notes(parked.notes, pages)
     return Loaded(rows, agenda, stale, pages.position or parked.position, pages.end, counts, notes)
 
