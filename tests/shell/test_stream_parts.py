@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
+import faust
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, conn
 from aiokafka.admin import AIOKafkaAdminClient
@@ -372,3 +373,4 @@ def test_the_extension_points_that_the_stream_stands_on_are_where_they_were() ->
     for name in ("leader_for_partition", "partitions_for_topic"):
         assert hasattr(ClusterMetadata, name)
     assert hasattr(AIOKafkaClient, "force_metadata_update")
+    assert "self._sentinel_task()" in inspect.getsource(faust.Worker._shutdown_loop)

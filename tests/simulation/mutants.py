@@ -87,7 +87,7 @@ MUTANTS = (
     ),
     _opening("begins with reports anew", "await begin(loaded.position)", "await begin(replace(loaded.position, reported=None))"),
     _opening("trusts what it parked", "    for key, row in pages.rows.items():", "    for key, row in ():"),
-    _opening("forgets who needs a look", "        if at is not None:\n            wakes", "        if at is None:\n            wakes"),
+    _opening("forgets who needs a look", "in looks if at is not None]", "in looks if at is None]"),
     Mutant("waits for a farewell", ledger, "await let_go(consumer.stop)", "await consumer.stop()", ledger, ("_consumer",)),
 )  # fmt: skip
 
