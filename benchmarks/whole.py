@@ -121,7 +121,7 @@ Where it was not kept, [limits.md](limits.md) says what a profile said.
 - **Peers** read tickets with their dues from a topic, and write a signal of the same form and size. They have no law: no calendar, no replies
   that meet a timer, no evidence that comes late. {bytewax}
 - `python benchmarks/timers.py --help` makes each figure by itself. Of what is not here, see `benchmarks/`: takeover and rolling restarts
-  (`runtime.py`), handoffs, paging, the board, and the core alone.
+  ([runtime.md](runtime.md)), handoffs, paging, the board, and the core alone.
 """
 
 
