@@ -153,15 +153,14 @@ def step(book: Book, fact: Event, rules: Rules) -> Book:
 
 def _take(book: Book, fact: Event, rules: Rules) -> Book:
     """`step`, but on this very Book, which nobody else may have."""
-    # Written out: a million tickets come by here with each of their facts when rules change.
-    at, known, timers, custody = fact.occurred_at, fact.known_at, book.timers, book.custody
-    at = max(at, book.opened_at)
+    # What moves neither timers nor custody settles nothing: a million tickets come by here with each fact when rules change.
+    at, timers, custody = max(fact.occurred_at, book.opened_at), book.timers, book.custody
     book.last = (at, fact.event_id)
     if book.next_at is not None and book.next_at <= at:
         book.timers = tuple(advance(t, at, book.attributes) for t in timers)
         _pass_time(book, rules, at)
     if book.merged_at is None:
-        _inside(book, fact, at, max(book.known_at, known), rules)
+        _inside(book, fact, at, max(book.known_at, fact.known_at), rules)
     return book if book.timers is timers and book.custody is custody else settled(book)
 
 

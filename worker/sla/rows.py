@@ -172,7 +172,7 @@ def is_judged_by(data: bytes, rules_digest: str) -> bool:
 
 
 def judged_otherwise(rows: Mapping[bytes, bytes], rules_digest: str, version: int) -> list[bytes]:
-    """The keys of rows that other rules judged, or that another version wrote."""
+    """The keys of rows that other rules judged (not `is_judged_by`), or that another version wrote: of a million at once."""
     stamp = _stamp(rules_digest)
     return [key for key, row in rows.items() if row[_STAMP] != stamp or row[0] != version]
 
