@@ -45,6 +45,10 @@ class Ours:
         """How long before the first due one must begin to fill it."""
         return 14 + tickets * 50e-6 + live * 25e-6
 
+    def ahead_s(self, tickets: int) -> float:
+        """How long it takes to judge ahead what is due together: as in life, tickets are there long before they are due."""
+        return tickets * 400e-6
+
     async def fill(self, dues: Sequence[int], live: int) -> None:
         """So many tickets that are due in weeks, and one for each due."""
         await self.stage.topics()
@@ -105,6 +109,10 @@ class Peer:
     def lead_s(self, tickets: int, live: int) -> float:
         """How long before the first due one must begin to fill it."""
         return 12 + (tickets + live) * (12e-6 + self.KNOWN[self.name])
+
+    def ahead_s(self, _: int) -> float:
+        """It does nothing ahead."""
+        return 0.0
 
     async def fill(self, dues: Sequence[int], live: int) -> None:
         """The tickets as records: their key, and when they are due."""

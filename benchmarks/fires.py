@@ -12,6 +12,7 @@ import argparse
 import cProfile
 import gc
 import hashlib
+import math
 import pstats
 import statistics
 import sys
@@ -58,7 +59,7 @@ def a_desk(rules: Rules, dues: int) -> Desk:
     desk = Desk(
         Shop(
             settings, rules, Layout(LANES, {}), Door(topics.created, topics.updated, b""), Gate(settings.kafka, lambda: 0),
-            metrics, lambda: DUE + 5, lambda _: None, lambda _: None,
+            metrics, lambda: DUE - 5, lambda _: None, lambda _: None,
         )
     )  # fmt: skip
     for rows in preload.due(rules, [DUE] * dues):
@@ -68,9 +69,13 @@ def a_desk(rules: Rules, dues: int) -> Desk:
     return desk
 
 
-def storm(desk: Desk) -> dict[str, float]:
+def storm(desk: Desk, *, ahead: bool) -> dict[str, float]:
     """Microseconds a due, by what they are spent on."""
-    dues, spent, said = len(desk.rows), dict.fromkeys(("fire", "rows", "batches", "metrics"), 0.0), hashlib.sha256()
+    spent = dict.fromkeys(("ahead", "fire", "rows", "batches", "metrics"), 0.0)
+    dues, said, began = len(desk.rows), hashlib.sha256(), time.process_time()
+    if ahead:
+        desk.foresee(math.inf)
+    spent["ahead"] = time.process_time() - began
     left = True
     while left:
         flush, began = Flush(), time.process_time()
@@ -88,7 +93,11 @@ def storm(desk: Desk) -> dict[str, float]:
         sent = time.process_time()
         desk.shop.watcher.committed(flush.signals, flush.handoffs, [5 for _ in flush.signals], 0, 0.01)
         counted = time.process_time()
-        for what, took in zip(spent, (fired - began, packed - fired, sent - packed, counted - sent), strict=True):
+        for what, took in zip(
+            ("fire", "rows", "batches", "metrics"),
+            (fired - began, packed - fired, sent - packed, counted - sent),
+            strict=True,
+        ):
             spent[what] += took
         for _, value, headers in flush.spoken:
             said.update(value or b"")
@@ -113,6 +122,7 @@ def batched(records: list[Record]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dues", type=int, nargs="?", default=20_000)
+    parser.add_argument("--ahead", action="store_true", help="judged ahead, as by a lane that has the time")
     parser.add_argument("--profile", action="store_true", help="where one round's time goes")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +133,7 @@ def main() -> None:
     if asked.profile:
         desk, profile = a_desk(rules, asked.dues), cProfile.Profile()
         profile.enable()
-        storm(desk)
+        storm(desk, ahead=asked.ahead)
         profile.disable()
         pstats.Stats(profile).sort_stats("tottime").print_stats(45)
         return
@@ -132,13 +142,13 @@ def main() -> None:
         desk = a_desk(rules, asked.dues)
         gc.collect()
         gc.freeze()
-        rounds.append(storm(desk))
+        rounds.append(storm(desk, ahead=asked.ahead))
     print(f"{'a due costs':12} {'us':>8} {'least':>8} {'most':>8}")
     for what in rounds[0]:
         figures = [one[what] for one in rounds]
         print(f"{what:12} {statistics.median(figures):8.1f} {min(figures):8.1f} {max(figures):8.1f}")
-    whole = [sum(one.values()) for one in rounds]
-    print(f"{'all':12} {statistics.median(whole):8.1f} {min(whole):8.1f} {max(whole):8.1f}")
+    whole = [sum(one.values()) - one["ahead"] for one in rounds]
+    print(f"{'at the due':12} {statistics.median(whole):8.1f} {min(whole):8.1f} {max(whole):8.1f}")
 
 
 if __name__ == "__main__":

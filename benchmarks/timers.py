@@ -83,7 +83,7 @@ def one_url(one: Contestant) -> str:
 
 async def storm(one: Contestant, folder: Path, due: int, live: int, *, kill: bool) -> Run:
     """So many due in one millisecond; `kill`: the process is killed when a fifth is on the topic, and started again."""
-    at = now_ms() + round(one.lead_s(due, live) * 1000)
+    at = now_ms() + round((one.lead_s(due, live) + one.ahead_s(due)) * 1000)
     dues, had = [at] * due, 0
     with one:
         await one.fill(dues, live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.e2e.world import Bus, WorkerProcess, now_ms, send, text, until
 from tests.oracles.stories import instant
 from worker.settings import Settings
 from worker.stream.feeder import feeding
+from worker.stream.reader import read_all
 
 
 def created(number: int | str, severity: str = "L1", **more: object) -> dict[str, object]:
@@ -71,6 +73,45 @@ def test_a_breach_is_on_the_topic_right_after_its_due(kafka, tmp_path: Path) -> 
         assert "first_response 1: 2s on 24x7, running" in text_of_it.decode()
         assert "broken" in text_of_it.decode()
         print(f"lateness of {len(late)} breaches by the broker's clock: p50 {late[10]} ms, max {late[-1]} ms")
+        assert worker.terminate() == 0
+
+    with WorkerProcess(bus) as worker:
+        asyncio.run(story(worker))
+
+
+def test_a_crowd_that_was_judged_ahead_is_said_once_and_whoever_was_answered_meanwhile_is_not(
+    kafka, tmp_path: Path
+) -> None:
+    bus, many = Bus(kafka.url, tmp_path), 2800
+    answered = range(0, many, 20)
+
+    async def story(worker: WorkerProcess) -> None:
+        await worker.ready()
+        desk = await bus.helpdesk()
+        at = text(now_ms())
+        for number in range(many):  # on four lanes; the mark after 7.5 s, the due after 15
+            await send(desk, bus.created, created(number, "L3", occurred_at=at))
+        await desk.flush()
+        await asyncio.sleep(max(0.0, (instant(at) + 12_000 - now_ms()) / 1000))  # by now the dues are judged ahead
+        for number in answered:
+            await send(desk, bus.updated, replied(number))
+        await desk.stop()
+
+        async def all_are_late() -> bool:
+            return sum(s["kind"] == "breached" for s in await bus.said()) >= many - len(answered)
+
+        await until(all_are_late, 60)
+        said = await bus.said()
+        breached = [s for s in said if s["kind"] == "breached"]
+        assert sorted(s["ticket_id"] for s in breached) == sorted(f"T-{n}" for n in range(many) if n not in answered)
+        assert sorted(s["ticket_id"] for s in said if s["kind"] == "warned") == sorted(f"T-{n}" for n in range(many))
+        assert len({s["id"] for s in said}) == len(said) == 2 * many - len(answered)
+        assert all(
+            s["_timestamp"] > instant(s["due"]) and instant(s["detected_at"]) > instant(s["due"]) for s in breached
+        )
+        for record in await read_all(bus.access, bus.signals):
+            assert dict(record.headers)["ce_time"].decode() == json.loads(record.value or b"")["detected_at"]
+        assert worker.metric('sla_noted_total{reason="judged_ahead"}') > many / 2
         assert worker.terminate() == 0
 
     with WorkerProcess(bus) as worker:

@@ -32,6 +32,7 @@ class Figures:
             ("events", "events applied, again ones included"),
             ("transactions", "transactions committed"),
             ("signals", "signals and handoffs on the topics"),
+            ("judged_ahead", "  of tickets that were judged ahead"),
             ("reports", "shift reports on their topic"),
             ("opened", "lanes opened"),
         ):

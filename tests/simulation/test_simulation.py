@@ -20,7 +20,7 @@ def test_whatever_goes_wrong_all_is_said_once_and_as_a_replay_says_it() -> None:
     figures = soak(range(FEW))
     print(*(f"{what:<40}{amount:>12}" for what, amount in figures.rows()), sep="\n")
     assert figures.failures == []
-    for name in (*REQUESTS, *EVENTS, "killed", "signals", "transactions"):
+    for name in (*REQUESTS, *EVENTS, "killed", "signals", "transactions", "judged_ahead"):
         assert (figures.happened + figures.counts)[name] > 0, f"{name} never happened: what does this test show?"
 
 

@@ -52,6 +52,21 @@ class Agenda:
                 found.append(key)
         return found
 
+    def coming(self, before: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` instants strictly before `before`, with their keys, earliest first; they stay. Costs what it gives."""
+        found: list[tuple[int, bytes]] = []
+        heap, current = self._heap, self._at
+        front = [(entry, 0) for entry in heap[:1]]
+        while front and len(found) < limit:
+            entry, place = heappop(front)
+            if entry[0] >= before:
+                break
+            if current.get(entry[1]) == entry[0] and found[-1:] != [entry]:  # moved away and back, it is there twice
+                found.append(entry)
+            for child in range(2 * place + 1, min(2 * place + 3, len(heap))):
+                heappush(front, (heap[child], child))
+        return found
+
     def overdue(self, now: int) -> int:
         """How long the earliest instant has passed, in ms; 0 when it lies ahead."""
         at = self.next()

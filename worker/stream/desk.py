@@ -1,8 +1,9 @@
 """The tickets of one lane, and what records and the clock make of them: no await, no broker.
 
-`read` takes a chunk in, `fire` lets the clock speak, `rejudge` judges by other rules what is there, `report` sends the shift
-reports whose parts are in, `changes` packs what a flush has changed and nobody packed before. Everything that comes of it goes into the flush, which the lane commits; until then the desk is
-ahead of the changelog.
+`read` takes a chunk in, `fire` lets the clock speak, `foresee` judges ahead what will be due together, `rejudge` judges by
+other rules what is there, `report` sends the shift reports whose parts are in, `changes` packs what a flush has changed and
+nobody packed before. Everything that comes of it goes into the flush, which the lane commits; until then the desk is ahead of
+the changelog.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from worker.stream import mapped, position, wire
 from worker.stream.agenda import Agenda
 from worker.stream.counting import Counts
 from worker.stream.dead import DeadLetter, encode_dead
+from worker.stream.foresight import Foreseen, Foresight
 from worker.stream.hot import Hot
 from worker.stream.opening import Loaded, is_stale
 from worker.stream.outbox import Record
@@ -32,7 +34,7 @@ from worker.stream.rekey import original
 from worker.stream.reporting import Collector, shares, spoken
 from worker.stream.rounds import Rounds
 from worker.stream.shop import CORE_ERROR, Chunk, Flush, Shop
-from worker.stream.speech import encode_handoff, encode_signal
+from worker.stream.speech import Spoken, encode_handoff, encode_signal, stamped, unstamped
 from worker.stream.standing import standing
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class Desk:
         self.notes: dict[bytes, bytes] = {}
         self._collector = Collector({}, 0)
         self._rounds = Rounds(shop.rules, shop.monotonic)
+        self._foresight = Foresight()
 
     def take_over(self, loaded: Loaded) -> None:
         """Go on from what was loaded."""
@@ -66,12 +69,14 @@ class Desk:
         self.notes = loaded.notes
         self._collector = Collector(loaded.notes, self.shop.now())
         self._rounds = Rounds(self.shop.rules, self.shop.monotonic)
+        self._foresight = Foresight()
 
     def adopt(self, rules: Rules) -> None:
         """Work by other rules; every ticket is to be judged anew."""
         self.shop = replace(self.shop, rules=rules)
         self.stale = deque(self.rows)
         self._rounds = Rounds(rules, self.shop.monotonic)
+        self._foresight = Foresight()
 
     def clock(self) -> int:
         """UTC ms: wall time, or the lane's event time."""
@@ -92,10 +97,78 @@ class Desk:
     def fire(self, flush: Flush, until: int, many: int) -> int:
         """Say what is due strictly before `until`, of so many tickets at most; gives of how many."""
         tick = self._clocked(until)
-        found = self.agenda.take(until, many)
+        found, ahead = self.agenda.take(until, many), 0
         for key in found:
-            self._tick(flush, key, tick)
+            foreseen = None if key in flush.tickets else self._foresight.take(key, self.rows.get(key), until)
+            if foreseen is None:
+                self._tick(flush, key, tick)
+            elif until < foreseen.at:
+                self.agenda.put(key, foreseen.at)
+            else:
+                self._say(flush, key, foreseen, until)
+                ahead += 1
+        if ahead:
+            self.shop.watcher.counted("judged_ahead", ahead)
         return len(found)
+
+    def foresees(self) -> bool:
+        """Is there a crowd that waits to be judged ahead? Not in event time, which waits for nobody, nor while tickets are to be
+        judged anew.
+        """
+        if self.shop.settings.clock != "wall" or self.stale:
+            return False
+        return self._foresight.look(self.agenda, self.rows, self.clock())
+
+    def foresee(self, end: float) -> None:
+        """Judge some of that crowd as of when they are due: one ticket at least, and more until `end` (monotonic seconds)."""
+        while self.foresees():
+            at, key = self._foresight.next()
+            if (row := self.rows.get(key)) is not None and (found := self._foreseen(key, row, at)) is not None:
+                self._foresight.keep(key, found)
+            if self.shop.monotonic() >= end:
+                break
+
+    def _foreseen(self, key: bytes, row: bytes, at: int) -> Foreseen | None:
+        """What comes of the ticket once `at` has passed. None where it is to be judged when it is due: it is forgotten then, or
+        too large, or a packet says how it stands at the instant at which the worker notices (worker/sla/packets.py).
+        """
+        if (ticket := self._hot.get(key)) is None:
+            ticket, facts = read(row, key.decode(), self.shop.rules.digest)
+        else:
+            facts = written(ticket.facts, self._hot.written(key))
+        outcome = apply(ticket, self._clocked(at + 1), self.shop.rules)
+        if not outcome.changed and outcome.wake_at is not None:  # it still settles
+            at = outcome.wake_at
+            outcome = apply(ticket, self._clocked(at + 1), self.shop.rules)
+        if outcome.ticket is None or any(handoff.kind == "cancelled" for handoff in outcome.handoffs):
+            return None
+        changed = None
+        if outcome.changed:
+            changed = pack(outcome.ticket, outcome.wake_at, self.shop.settings.state_version, facts)
+            if len(changed) > _ROW_BYTES:
+                return None
+        spoken, handed = self._encoded(outcome, at + 1)
+        return Foreseen(
+            row,
+            at,
+            outcome if self.shop.settings.topics.timers else replace(outcome, ticket=None),
+            changed,
+            tuple([unstamped(one) for one in spoken]),
+            tuple([unstamped(one) for one in handed]),
+        )
+
+    def _say(self, flush: Flush, key: bytes, foreseen: Foreseen, until: int) -> None:
+        """What was foreseen has come to pass."""
+        self._count(flush, foreseen.outcome)
+        self.agenda.put(key, foreseen.outcome.wake_at)
+        flush.spoken += [stamped(one, until) for one in foreseen.spoken]
+        flush.handed += [stamped(one, until) for one in foreseen.handed]
+        if foreseen.changed is not None:
+            self._hot.drop(key)
+            self._replace(key, foreseen.changed)
+            if self.shop.settings.topics.timers:
+                self._show(flush, key, foreseen.outcome)
+            flush.judged.append((key, foreseen.changed, []))
 
     def rejudge(self, flush: Flush, until: int, end: float) -> None:
         """Judge some of what other rules judged, as of `until`, which the sources have been read past: one ticket at least, and
@@ -252,7 +325,7 @@ class Desk:
             ticket, flush.written[key] = read(row, key.decode(), self.shop.rules.digest)
         return ticket
 
-    def _keep(self, flush: Flush, key: bytes, outcome: Outcome, *, passes_by: bool = False) -> None:
+    def _count(self, flush: Flush, outcome: Outcome) -> None:
         for reason in outcome.counts:
             self.shop.watcher.counted(reason)
         if outcome.kept:
@@ -261,6 +334,9 @@ class Desk:
         if outcome.signals or outcome.handoffs:  # events have none
             flush.signals.extend(outcome.signals)
             flush.handoffs.extend(outcome.handoffs)
+
+    def _keep(self, flush: Flush, key: bytes, outcome: Outcome, *, passes_by: bool = False) -> None:
+        self._count(flush, outcome)
         self.agenda.put(key, outcome.wake_at)
         if outcome.changed and not passes_by:
             flush.tickets[key] = outcome
@@ -281,10 +357,16 @@ class Desk:
         outcome = apply(ticket, tick, self.shop.rules)
         self._keep(flush, key, outcome, passes_by=passes_by)
         if outcome.signals or outcome.handoffs:
-            digest = self.shop.rules.digest
-            flush.spoken += (encode_signal(signal, tick.at, digest, self._tzdata) for signal in outcome.signals)
-            flush.handed += (encode_handoff(signal, tick.at, digest, self._tzdata) for signal in outcome.handoffs)
+            spoken, handed = self._encoded(outcome, tick.at)
+            flush.spoken += spoken
+            flush.handed += handed
         return outcome
+
+    def _encoded(self, outcome: Outcome, at: int) -> tuple[list[Spoken], list[Spoken]]:
+        """Its signals and handoff signals, as they are sent when the worker notices at `at` (UTC ms)."""
+        digest = self.shop.rules.digest
+        spoken = [encode_signal(signal, at, digest, self._tzdata) for signal in outcome.signals]
+        return spoken, [encode_handoff(signal, at, digest, self._tzdata) for signal in outcome.handoffs]
 
     def changes(self, flush: Flush) -> list[Record]:
         """The changelog's records of a flush: each changed ticket's row, and the position."""
@@ -304,11 +386,14 @@ class Desk:
         """The ticket's record in the changelog."""
         row = self._row(flush, key, outcome)
         if row is not None:
-            self.counts.changed(self.rows.get(key), row)
-            self.rows[key] = row
+            self._replace(key, row)
         if self.shop.settings.topics.timers:
             self._show(flush, key, outcome)
         return key, row, []
+
+    def _replace(self, key: bytes, row: bytes) -> None:
+        self.counts.changed(self.rows.get(key), row)
+        self.rows[key] = row
 
     def _show(self, flush: Flush, key: bytes, outcome: Outcome) -> None:
         """How the ticket's promises stand, where that has changed."""

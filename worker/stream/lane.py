@@ -42,6 +42,8 @@ _PACE_S, _PACE_BESIDE_S = 0.25, 0.4
 #: Records applied, or wake-ups said, in a round of the loop: a few milliseconds. What the consumer brings, and every answer
 #: of the broker, passes through the same loop, a step in each round: with a slice of every lane in each, it would starve.
 _BREATH = 50
+#: Judging ahead: a slice, and how soon something may be due while one is judged. Whoever may not yet, asks so often.
+_FORESEEN_S, _SOON_S, _ASKED_S = 0.002, 0.02, 0.1
 #: Few: the broker takes the signals of one lane while the next one judges, and the first is heard soon.
 _FIRES_A_FLUSH = 500
 #: Bytes of rows that are judged anew in a flush, of 3,000 usual tickets: a commit is dear, and what is due meanwhile waits.
@@ -338,8 +340,7 @@ class Lane:
             return False
         if len(self._inbox) == taken:
             self._wake.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), min(rest, self._until_due(waits_for_gate)))
+            await self._rest(min(rest, self._until_due(waits_for_gate)))
         return True
 
     def _until_due(self, waits_for_gate: bool) -> float:
@@ -355,8 +356,21 @@ class Lane:
         self._wake.clear()
         if self._inbox or self._closed or self._adopted is not None:
             return
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self._until_due(waits_for_gate))
+        await self._rest(self._until_due(waits_for_gate))
+
+    async def _rest(self, within: float) -> None:
+        """Until something is delivered, or so many seconds; where there is a crowd to be judged ahead, it is back sooner."""
+        judges = within > _SOON_S and not self.shop.turns.is_taken() and self.desk.foresees()
+        turn = self.shop.turns.foresight()
+        if not judges or turn.locked():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), min(within, _ASKED_S) if judges else within)
+            return
+        async with turn:
+            began = self.shop.monotonic()
+            self.desk.foresee(began + _FORESEEN_S)
+            with suppress(TimeoutError):  # as long again: half a processor is left to whatever comes
+                await asyncio.wait_for(self._wake.wait(), self.shop.monotonic() - began)
 
     async def _fire(self, flush: Flush) -> bool:
         """Say what the clock allows; True when something is to be said and the gate is closed."""

@@ -57,6 +57,7 @@ class Turns:
         self._judged_at = 0.0
         self._slice = asyncio.Lock()  # wakes whoever waited longest, in the next round
         self._speech = asyncio.Lock()
+        self._foresight = asyncio.Lock()
 
     def take(self, lane: int) -> bool:
         """Is it this lane's turn? It stays so until `done`."""
@@ -89,6 +90,10 @@ class Turns:
     def speech(self) -> AbstractAsyncContextManager[None]:
         """Held by the lane that says what is due, for one flush."""
         return self._speech
+
+    def foresight(self) -> asyncio.Lock:
+        """Held by the lane that judges ahead, while it judges and rests."""
+        return self._foresight
 
     def done(self, lane: int) -> None:
         """The next one may."""

@@ -23,6 +23,12 @@ source = "/sla-worker"
 
 Spoken = tuple[bytes, bytes, list[tuple[str, bytes]]]
 
+#: Key, value before and after the instant at which the worker notices, headers before and after it.
+Unstamped = tuple[bytes, bytes, bytes, list[tuple[str, bytes]]]
+
+_DETECTED = b'"detected_at":"'
+_TIME, _TIME_PLACE = "ce_time", 5
+
 
 def encode_signal(signal: Signal, detected_at: int, rules_digest: str, tzdata: str) -> Spoken:
     """Key, value and headers of one timer signal.
@@ -64,6 +70,23 @@ def encode_signal(signal: Signal, detected_at: int, rules_digest: str, tzdata: s
         "retracts": signal.retracts,
     }
     return _spoken(signal.ticket_id, signal.id, f"sla.timer.{signal.kind}.v1", detected, rules_digest, tzdata, said)
+
+
+def unstamped(spoken: Spoken) -> Unstamped:
+    """What was encoded of a signal, without `detected_at`: for `stamped`."""
+    key, value, headers = spoken
+    # A briefing is what somebody wrote, and may have such a field, too: but it comes before ours.
+    start = value.rindex(_DETECTED) + len(_DETECTED)
+    return key, value[:start], value[value.index(b'"', start) :], headers
+
+
+def stamped(said: Unstamped, detected_at: int) -> Spoken:
+    """As `encode_signal` and `encode_handoff` encode it when the worker notices at `detected_at` (UTC ms)."""
+    key, before, after, headers = said
+    detected = form(detected_at).encode()
+    headers = headers.copy()
+    headers[_TIME_PLACE] = (_TIME, detected)
+    return key, before + detected + after, headers
 
 
 def encode_handoff(signal: HandoffSignal, detected_at: int, rules_digest: str, tzdata: str) -> Spoken:
@@ -166,7 +189,7 @@ def _spoken(
         ("ce_source", source.encode()),
         ("ce_type", kind.encode()),
         ("ce_subject", key),
-        ("ce_time", detected.encode()),
+        (_TIME, detected.encode()),
         ("ce_slarules", rules_digest.encode()),
         ("ce_slatzdata", tzdata.encode()),
         ("content-type", b"application/json"),

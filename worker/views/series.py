@@ -59,6 +59,7 @@ COUNTS = (
     "forgotten",
     "forgotten_on_request",
     "ignored",
+    "judged_ahead",
     "no_plan",
     "no_proposal",
     "no_region",

@@ -270,6 +270,7 @@ MUTANTS: dict[str, str] = {
     "acks_before_the_commit": "killed_before_commit",
     "random_ids": "killed_at_random",
     "drops_one": "nothing",
+    "trusts_its_foresight": "nothing",
     "forgets_the_position": "killed_at_random",
     "no_gate": "one_source_behind",
     "signals_outside": "killed_after_begin",

@@ -2,7 +2,8 @@
 
 The environment says which. `CAMPAIGN_KILL=point:n` kills this process with -9 at the n-th passage of a named point of a flush
 that says something; `CAMPAIGN_MUTANT` makes it a worker that breaks one promise, for the oracle to find; `CAMPAIGN_REJOIN`
-and `CAMPAIGN_BEHIND` disturb its consumer. Classes are wrapped here, from outside; the worker knows nothing of it.
+and `CAMPAIGN_BEHIND` disturb its consumer. Classes are wrapped here, from outside; the worker knows nothing of it. Few tickets
+are a crowd to it: whatever is due within a minute is judged ahead, where there is time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from worker.cli import main
 from worker.sla import packets, verdicts
-from worker.stream import clients, desk, frame, gate, lane, opening, outbox
+from worker.stream import clients, desk, foresight, frame, gate, lane, opening, outbox
 from worker.stream.clients import arguments
 
 #: Where a flush can be cut: before and after each of its steps, and while a lane opens.
@@ -305,17 +306,29 @@ def keeps_parts_to_itself() -> None:
     desk.Desk.say_parts = says  # type: ignore[method-assign]
 
 
+def trusts_its_foresight() -> None:
+    """Says what it judged ahead also of tickets that were touched since."""
+    take = foresight.Foresight.take
+
+    def takes(self: Any, key: bytes, row: bytes | None, until: int) -> Any:
+        found = self._found.get(key)
+        return take(self, key, row if found is None else found.row, until)
+
+    foresight.Foresight.take = takes  # type: ignore[method-assign]
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     one.__name__: one
     for one in (
         acks_before_the_commit, random_ids, drops_one, forgets_the_position, no_gate, signals_outside, fast_clock,
-        parks_stale_rows, keeps_parts_to_itself,
+        parks_stale_rows, keeps_parts_to_itself, trusts_its_foresight,
     )
 }  # fmt: skip
 
 
 def arm(environment: Mapping[str, str]) -> None:
     """Set what the environment asks for."""
+    foresight.CROWD = 1
     if mutant := environment.get("CAMPAIGN_MUTANT"):
         MUTANTS[mutant]()
     if kill := environment.get("CAMPAIGN_KILL"):
