@@ -73,7 +73,7 @@ def storm(desk: Desk, *, ahead: bool) -> dict[str, float]:
     """Microseconds a due, by what they are spent on."""
     spent = dict.fromkeys(("ahead", "fire", "rows", "batches", "metrics"), 0.0)
     dues, said, began = len(desk.rows), hashlib.sha256(), time.process_time()
-    if ahead:
+    if ahead and desk.foresees():
         desk.foresee(math.inf)
     spent["ahead"] = time.process_time() - began
     left = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import random
@@ -14,7 +15,7 @@ from tests.shell.test_desk import Notes, a_chunk
 from tests.simulation.law import EPOCH, OFFICES, rules
 from tests.sla.world import examples
 from worker.settings import KafkaAccess, Settings, Topics
-from worker.sla.rows import wake_of
+from worker.sla.rows import RowDamaged, unpack, wake_of
 from worker.stream import foresight
 from worker.stream.agenda import Agenda
 from worker.stream.desk import Desk
@@ -64,6 +65,15 @@ class Clock:
         self.offset += 1
         self.desk.read(flush, chunk)
         self._commits(flush)
+
+    def looks_ahead(self, many: float = math.inf, *, anew: bool = True) -> None:
+        """Judges so many tickets ahead, after a look at what comes or of what was seen before."""
+        if anew:
+            self.desk.foresees()
+        if many == math.inf:
+            self.desk.foresee(math.inf)
+        for _ in range(0 if many == math.inf else int(many)):
+            self.desk.foresee(0)
 
     def fires(self) -> None:
         flush = Flush()
@@ -133,10 +143,11 @@ def the_same_is_said(seed: int, settle: int, timers: bool) -> None:
             "ticket_id": ticket,
             "occurred_at": form(plain.now - dice.choice((0, 0, 9000))),
         }
-        looks, hears, fires = dice.random() < 0.7, dice.random() < 0.6 or created, dice.random() < 0.7
+        looks, judges = dice.random() < 0.7, dice.choice((0, 0, 1, 3, math.inf))
+        hears, fires = dice.random() < 0.6 or created, dice.random() < 0.7
         for clock in (plain, ahead):
-            if clock is ahead and looks:
-                clock.desk.foresee(math.inf)
+            if clock is ahead:
+                clock.looks_ahead(judges, anew=looks)
             if hears:
                 clock.hears(created, said)
             if fires:
@@ -166,7 +177,7 @@ def test_a_ticket_that_changed_after_it_was_judged_ahead_is_judged_as_it_is(few_
     clock = Clock(Settings(kafka=KafkaAccess("127.0.0.1:1")))
     a_crowd(clock, 3)
     clock.now = EPOCH + 5000
-    clock.desk.foresee(math.inf)
+    clock.looks_ahead()
     clock.hears(False, {"event_id": "p", "ticket_id": "T-1", "occurred_at": form(clock.now), "product": "jira"})
     clock.now = EPOCH + 7501  # half of 15 s: the first mark
     clock.fires()
@@ -180,7 +191,7 @@ def test_a_ticket_that_changed_after_it_was_judged_ahead_is_judged_as_it_is(few_
 def test_nothing_is_said_by_rules_that_are_no_longer_in_force(few_are_a_crowd: None) -> None:
     clock = Clock(Settings(kafka=KafkaAccess("127.0.0.1:1")))
     a_crowd(clock, 3)
-    clock.desk.foresee(math.inf)
+    clock.looks_ahead()
     other = rules(edition=1)
     clock.desk.adopt(other)
     clock.now = EPOCH + 7501
@@ -216,15 +227,89 @@ def test_in_event_time_nothing_is_judged_ahead(few_are_a_crowd: None) -> None:
     assert not clock.desk.foresees()
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 9), st.one_of(st.none(), st.integers(0, 60)))),
-    st.integers(0, 70),
-    st.integers(0, 12),
-)
-@plenty(max_examples=examples(200), deadline=None)
-def test_what_comes_is_seen_in_its_order_and_stays(
-    moves: list[tuple[int, int | None]], before: int, limit: int
+def test_a_wake_up_that_came_nearer_before_it_was_judged_ahead_is_not_passed_over(few_are_a_crowd: None) -> None:
+    clock = Clock(Settings(kafka=KafkaAccess("127.0.0.1:1")))
+    clock.hears(True, {"event_id": "c", "ticket_id": "T", "severity": "L2", "occurred_at": form(EPOCH)})
+    clock.looks_ahead(0)  # its first mark is after 22.5 s
+    clock.now = EPOCH + 1000
+    clock.hears(False, {"event_id": "s", "ticket_id": "T", "severity": "L1", "occurred_at": form(clock.now)})
+    clock.looks_ahead(anew=False)
+    clock.now = EPOCH + 7501
+    clock.fires()
+    assert [json.loads(value)["kind"] for _, value, _ in clock.said[-1][0]] == ["warned"]
+
+
+def test_what_a_tick_drops_of_a_ticket_without_its_creation_stays_dropped(few_are_a_crowd: None) -> None:
+    week = 7 * 24 * 60 * MINUTE
+    rows = []
+    for looks in (False, True):
+        clock = Clock(Settings(kafka=KafkaAccess("127.0.0.1:1")))
+        clock.hears(False, {"event_id": "a", "ticket_id": "T", "status": "open", "occurred_at": form(EPOCH)})
+        clock.now = EPOCH + week - 30_000
+        ahead = {"event_id": "b", "ticket_id": "T", "status": "open", "occurred_at": form(EPOCH + week + 5000)}
+        clock.hears(False, ahead)
+        if looks:
+            clock.looks_ahead()
+        clock.now = EPOCH + week + 1000
+        clock.fires()
+        rows.append([fact.event_id for fact in unpack(clock.desk.rows[b"T"], "T").facts])
+        assert clock.notes.counts.count(("creation_never_came", 1)) == 1
+    assert rows == [["b"], ["b"]]
+
+
+def test_a_row_that_cannot_be_read_is_told_when_it_is_due_and_stops_nothing_before(few_are_a_crowd: None) -> None:
+    clock = Clock(Settings(kafka=KafkaAccess("127.0.0.1:1")))
+    a_crowd(clock, 3)
+    clock.desk.rows[b"T-1"] = clock.desk.rows[b"T-1"][:40]
+    clock.desk._hot.drop(b"T-1")
+    clock.looks_ahead()
+    clock.now = EPOCH + 7501
+    with pytest.raises(RowDamaged):
+        clock.fires()
+
+
+def test_what_is_to_be_judged_when_it_is_due_is_judged_ahead_once(
+    few_are_a_crowd: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = Clock(Settings(kafka=KafkaAccess("127.0.0.1:1")))
+    a_crowd(clock, 3)
+    judged: list[bytes] = []
+    monkeypatch.setattr(clock.desk, "_foreseen", lambda key, *_: judged.append(key))
+    for _ in range(5):
+        clock.looks_ahead()
+        clock.now += 1000 + foresight.EVERY_MS // 5
+    assert sorted(judged) == [b"T-0", b"T-1", b"T-2"]
+
+
+def test_no_more_is_kept_than_there_is_room_for(few_are_a_crowd: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foresight, "BYTES", 9000)
+    clock = Clock(Settings(kafka=KafkaAccess("127.0.0.1:1")))
+    a_crowd(clock, 30)
+    clock.looks_ahead()
+    assert 3 <= len(clock.desk._foresight._found) <= 6
+    clock.now = EPOCH + 7501
+    clock.fires()
+    assert len({key for key, _, _ in clock.said[-1][0]}) == 30
+    assert clock.desk._foresight._left == 9000
+
+
+def test_lanes_judge_ahead_in_turns() -> None:
+    turn, wakes = foresight.Turn(), [asyncio.Event() for _ in range(3)]
+    assert turn.take(0, wakes[0], 0.0)
+    assert not turn.take(1, wakes[1], 0.0)
+    assert not turn.take(2, wakes[2], 0.0)
+    turn.over(0.0)
+    assert [wake.is_set() for wake in wakes] == [False, True, False]
+    assert not turn.take(0, wakes[0], 0.0), "who had it last comes last"
+    assert turn.take(1, wakes[1], 0.0)
+    turn.over(0.0)
+    assert wakes[2].is_set()
+    assert turn.take(0, wakes[0], 1.0), "who does not come is not waited for"
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.one_of(st.none(), st.integers(0, 60)))), st.integers(0, 70))
+@plenty(max_examples=examples(200), deadline=None)
+def test_what_comes_is_seen_in_its_order_and_stays(moves: list[tuple[int, int | None]], before: int) -> None:
     agenda, known = Agenda(), dict[bytes, int]()
     for number, at in moves:
         key = str(number).encode()
@@ -232,6 +317,15 @@ def test_what_comes_is_seen_in_its_order_and_stays(
         known.pop(key, None)
         if at is not None:
             known[key] = at
-    expected = sorted((at, key) for key, at in known.items() if at < before)
-    assert agenda.coming(before, limit) == expected[:limit]
+    assert agenda.coming(before, 1000) == sorted((at, key) for key, at in known.items() if at < before)
+    assert set(agenda.coming(before, 5)) <= set(agenda.coming(before, 1000))
+    assert {key: agenda.at(key) for key in known} == known
     assert sorted(agenda.take(1000, 1000)) == sorted(known)
+
+
+def test_a_look_at_what_comes_has_its_limit_however_much_has_moved_away() -> None:
+    agenda = Agenda([(number, str(number).encode()) for number in range(1000)])
+    for number in range(1000):
+        agenda.put(str(number).encode(), 5000)
+    assert agenda.coming(2000, 100) == []
+    assert len(Agenda([(number, str(number).encode()) for number in range(1000)]).coming(2000, 100)) <= 101

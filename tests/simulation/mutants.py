@@ -80,7 +80,7 @@ MUTANTS = (
     _desk("forgets the parts that it has", "        rows += flush.notes\n", "", 150),
     _lane("tells of a shift before it is over", "say_parts(flush, self.number, until)", "say_parts(flush, self.number, until + 9000)", 45),
     _desk("says what it foresaw of a row that has changed", "self._foresight.take(key, self.rows.get(key), until)",
-          "self._foresight.take(key, getattr(self._foresight._found.get(key), 'row', None), until)"),
+          "self._foresight.take(key, self._foresight._found.get(key, (None,))[0], until)"),
     _desk("says what it foresaw before it is due", "elif until < foreseen.at:", "elif False:"),
     _reporting("waits for one part only", "if not missing or (is_late", "if one.lanes or (is_late"),
     _reporting("adds a part to itself", "total([known.part, share.part])", "total([known.part, share.part, share.part])"),

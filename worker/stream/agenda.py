@@ -52,20 +52,26 @@ class Agenda:
                 found.append(key)
         return found
 
-    def coming(self, before: int, limit: int) -> list[tuple[int, bytes]]:
-        """Up to `limit` instants strictly before `before`, with their keys, earliest first; they stay. Costs what it gives."""
-        found: list[tuple[int, bytes]] = []
+    def at(self, key: bytes) -> int | None:
+        """When this key needs a look, or None."""
+        return self._at.get(key)
+
+    def coming(self, before: int, many: int) -> list[tuple[int, bytes]]:
+        """Instants strictly before `before`, with their keys, earliest first; they stay. Of more than so many entries, stale
+        ones included, which are the earliest, is not looked at: some are left out.
+        """
         heap, current = self._heap, self._at
-        front = [(entry, 0) for entry in heap[:1]]
-        while front and len(found) < limit:
-            entry, place = heappop(front)
-            if entry[0] >= before:
-                break
-            if current.get(entry[1]) == entry[0] and found[-1:] != [entry]:  # moved away and back, it is there twice
-                found.append(entry)
-            for child in range(2 * place + 1, min(2 * place + 3, len(heap))):
-                heappush(front, (heap[child], child))
-        return found
+        found: set[tuple[int, bytes]] = set()  # a key that moved away and back is there twice
+        places = [0] if heap else []
+        for place in places:  # it grows: an entry's children are not earlier than it
+            at, key = entry = heap[place]
+            if at >= before:
+                continue
+            if current.get(key) == at:
+                found.add(entry)
+            if len(places) < many:
+                places.extend(range(2 * place + 1, min(2 * place + 3, len(heap))))
+        return sorted(found)
 
     def overdue(self, now: int) -> int:
         """How long the earliest instant has passed, in ms; 0 when it lies ahead."""

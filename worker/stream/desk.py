@@ -121,35 +121,38 @@ class Desk:
 
     def foresee(self, end: float) -> None:
         """Judge some of that crowd as of when they are due: one ticket at least, and more until `end` (monotonic seconds)."""
-        while self.foresees():
-            at, key = self._foresight.next()
-            if (row := self.rows.get(key)) is not None and (found := self._foreseen(key, row, at)) is not None:
-                self._foresight.keep(key, found)
+        while (coming := self._foresight.next(self.agenda)) is not None:
+            at, key = coming
+            if (row := self.rows.get(key)) is not None:
+                self._foresight.keep(key, row, self._foreseen(key, row, at))
             if self.shop.monotonic() >= end:
                 break
 
     def _foreseen(self, key: bytes, row: bytes, at: int) -> Foreseen | None:
         """What comes of the ticket once `at` has passed. None where it is to be judged when it is due: it is forgotten then, or
-        too large, or a packet says how it stands at the instant at which the worker notices (worker/sla/packets.py).
+        its row is too large, or can't be read; or a packet says how it stands when the worker notices (worker/sla/packets.py).
         """
-        if (ticket := self._hot.get(key)) is None:
-            ticket, facts = read(row, key.decode(), self.shop.rules.digest)
-        else:
-            facts = written(ticket.facts, self._hot.written(key))
-        outcome = apply(ticket, self._clocked(at + 1), self.shop.rules)
-        if not outcome.changed and outcome.wake_at is not None:  # it still settles
-            at = outcome.wake_at
+        try:
+            if (ticket := self._hot.get(key)) is None:
+                ticket, facts = read(row, key.decode(), self.shop.rules.digest)
+            else:
+                facts = written(ticket.facts, self._hot.written(key))
             outcome = apply(ticket, self._clocked(at + 1), self.shop.rules)
+            if not outcome.changed and outcome.wake_at is not None:  # it still settles
+                at = outcome.wake_at
+                outcome = apply(outcome.ticket, self._clocked(at + 1), self.shop.rules)
+        except Exception:  # noqa: BLE001 - whatever it is, it comes again at the due, where it is told
+            return None
         if outcome.ticket is None or any(handoff.kind == "cancelled" for handoff in outcome.handoffs):
             return None
         changed = None
         if outcome.changed:
+            facts = written(outcome.ticket.facts, facts)  # updates that waited for their creation may have been dropped
             changed = pack(outcome.ticket, outcome.wake_at, self.shop.settings.state_version, facts)
             if len(changed) > _ROW_BYTES:
                 return None
         spoken, handed = self._encoded(outcome, at + 1)
         return Foreseen(
-            row,
             at,
             outcome if self.shop.settings.topics.timers else replace(outcome, ticket=None),
             changed,

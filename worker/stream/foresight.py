@@ -6,11 +6,12 @@ it found with the time. Whatever was judged ahead belongs to one row, byte for b
 rules have replaced that row, it is dropped, and the ticket is judged as if nothing had been foreseen. Nothing of it is ever
 written or said before its time.
 
-It must not know of brokers, lanes or time: who looks says what is the time.
+It must not know of brokers or time: who looks says what is the time.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
 from itertools import islice
@@ -21,36 +22,49 @@ from worker.sla.tickets import Outcome
 from worker.stream.agenda import Agenda
 from worker.stream.speech import Unstamped
 
-#: How far ahead a lane looks, how often (ms), and of how many tickets it keeps what it found: 2 KB each.
-AHEAD_MS, EVERY_MS, MOST = 60_000, 5_000, 8_000
+#: How far ahead a lane looks, how often (ms), and at how many wake-ups at most.
+AHEAD_MS, EVERY_MS, MOST = 60_000, 5_000, 16_000
 #: So many within a second are a crowd: one flush, 50 ms of judging. What is spread more thinly gains nothing.
 CROWD, TOGETHER_MS = 500, 1_000
+#: How long a lane that is called may take to come.
+_COMES_S = 0.05
+#: What a lane keeps of what it found: about 8,000 usual tickets.
+BYTES = 20 << 20
+#: What a ticket's costs beyond its texts; decoded, with its Book, it is so many times as long as its row.
+_OBJECTS, _DECODED = 1_500, 8
 
 
 class Foreseen(msgspec.Struct, frozen=True, gc=False):
-    """What a tick after `at` (UTC ms) and before its outcome's `wake_at` makes of the ticket in `row`; one before `at` says
-    nothing of it. `outcome`: without the ticket, where nobody asks for it. `changed`: the row then, None where that stays
-    as it is.
+    """What a tick after `at` (UTC ms) and before its outcome's `wake_at` makes of a ticket; one before `at` says nothing of it.
+    `outcome`: without the ticket, where nobody asks for it. `changed`: the row then, None where that stays as it is.
     """
 
-    row: bytes
     at: int
     outcome: Outcome
     changed: bytes | None
     spoken: tuple[Unstamped, ...]
     handed: tuple[Unstamped, ...]
 
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes."""
+        texts = sum(len(before) + len(after) for _, before, after, _ in (*self.spoken, *self.handed))
+        row = len(self.changed or b"")
+        return _OBJECTS + texts + row * (1 if self.outcome.ticket is None else _DECODED)
+
+
+_NOTHING = (None, None, 0)
+
 
 class Foresight:
     """Of one lane, under one set of rules."""
 
     def __init__(self) -> None:
-        self._found: dict[bytes, Foreseen] = {}
+        #: the row that was looked at, what comes of it (None: it is to be judged when it is due), and how many bytes that takes
+        self._found: dict[bytes, tuple[bytes, Foreseen | None, int]] = {}
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._looks_at = -(2**62)
-
-    def __len__(self) -> int:
-        return len(self._found)
+        self._left = BYTES
 
     def look(self, agenda: Agenda, rows: Mapping[bytes, bytes], now: int) -> bool:
         """Is there a crowd that waits to be judged ahead? `now`: UTC ms."""
@@ -58,30 +72,65 @@ class Foresight:
             self._looks_at = now + EVERY_MS
             crowd = _crowd(agenda.coming(now + AHEAD_MS, MOST))
             had = self._found
-            self._found = {key: had[key] for _, key in crowd if key in had and rows.get(key) is had[key].row}
+            self._found = {key: had[key] for _, key in crowd if key in had and rows.get(key) is had[key][0]}
+            self._left = BYTES - sum(weight for _, _, weight in self._found.values())
             self._waiting.extend(entry for entry in crowd if entry[1] not in self._found)
         return bool(self._waiting)
 
-    def next(self) -> tuple[int, bytes]:
-        """Who of that crowd is to be judged: a wake-up's instant and key. IndexError: nobody is left."""
-        return self._waiting.popleft()
+    def next(self, agenda: Agenda) -> tuple[int, bytes] | None:
+        """Who of that crowd is to be judged: a wake-up's instant and key; None: nobody is left, or there is no more room."""
+        while self._waiting and self._left > 0:
+            at, key = self._waiting.popleft()
+            if agenda.at(key) == at:  # else it was touched, or judged, since
+                return at, key
+        self._waiting.clear()
+        return None
 
-    def keep(self, key: bytes, found: Foreseen) -> None:
-        """This will come of it."""
-        self._found[key] = found
+    def keep(self, key: bytes, row: bytes, found: Foreseen | None) -> None:
+        """This will come of the ticket in this row; None: it is to be judged when it is due."""
+        weight = 0 if found is None else found.weight
+        self._found[key] = row, found, weight
+        self._left -= weight
 
     def take(self, key: bytes, row: bytes | None, until: int) -> Foreseen | None:
         """What a tick at `until` makes of the ticket of `row`, if that was foreseen; kept while nothing is to be said yet."""
-        found = self._found.get(key)
+        judged, found, weight = self._found.get(key, _NOTHING)
         if found is None:
             return None
-        if until >= found.at or row is not found.row:
+        if until >= found.at or row is not judged:
             del self._found[key]
+            self._left += weight
         next_at = found.outcome.wake_at
         is_certain = until != found.at and (
             next_at is None or until < next_at
         )  # at these two some facts count, some don't
-        return found if row is found.row and is_certain else None
+        return found if row is judged and is_certain else None
+
+
+class Turn:
+    """Whose turn it is to judge ahead: lane after lane, a slice each, so that none finds its crowd unjudged at the due."""
+
+    def __init__(self) -> None:
+        self._is_taken = False
+        self._waiting: dict[int, asyncio.Event] = {}
+        self._called, self._until = -1, 0.0
+
+    def take(self, lane: int, wake: asyncio.Event, now: float) -> bool:
+        """Is it this lane's (monotonic seconds)? Then it is until `over`; else `wake` is set when it is."""
+        if self._is_taken or (self._called != lane and now < self._until):
+            self._waiting[lane] = wake
+            return False
+        self._waiting.pop(lane, None)
+        self._is_taken = True
+        return True
+
+    def over(self, now: float) -> None:
+        """The next one may; whoever waited longest is called, and has a moment to come."""
+        self._is_taken, self._until = False, 0.0
+        if self._waiting:
+            self._called = next(iter(self._waiting))
+            self._until = now + _COMES_S
+            self._waiting.pop(self._called).set()
 
 
 def _crowd(coming: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:

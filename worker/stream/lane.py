@@ -360,17 +360,20 @@ class Lane:
 
     async def _rest(self, within: float) -> None:
         """Until something is delivered, or so many seconds; where there is a crowd to be judged ahead, it is back sooner."""
-        judges = within > _SOON_S and not self.shop.turns.is_taken() and self.desk.foresees()
-        turn = self.shop.turns.foresight()
-        if not judges or turn.locked():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), min(within, _ASKED_S) if judges else within)
-            return
-        async with turn:
-            began = self.shop.monotonic()
-            self.desk.foresee(began + _FORESEEN_S)
-            with suppress(TimeoutError):  # as long again: half a processor is left to whatever comes
-                await asyncio.wait_for(self._wake.wait(), self.shop.monotonic() - began)
+        began = self.shop.monotonic()
+        if within > _SOON_S and not self.shop.turns.is_taken() and self.desk.foresees():
+            within = min(within, _ASKED_S)
+            if self.shop.turns.foresight.take(self.number, self._wake, began):
+                try:
+                    self.desk.foresee(began + _FORESEEN_S)
+                    took = self.shop.monotonic() - began
+                    with suppress(TimeoutError):  # as long again: half a processor is left to whatever comes
+                        await asyncio.wait_for(self._wake.wait(), min(took, max(within - took, 0.0)))
+                finally:
+                    self.shop.turns.foresight.over(self.shop.monotonic())
+                return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), within)
 
     async def _fire(self, flush: Flush) -> bool:
         """Say what the clock allows; True when something is to be said and the gate is closed."""

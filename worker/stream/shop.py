@@ -21,6 +21,7 @@ from worker.sla.tickets import Outcome
 from worker.stream import wire
 from worker.stream.audience import Audience
 from worker.stream.clients import AIOKAFKA, Clients
+from worker.stream.foresight import Turn
 from worker.stream.gate import Gate, Readings
 from worker.stream.outbox import Record
 from worker.stream.position import Reached
@@ -57,7 +58,7 @@ class Turns:
         self._judged_at = 0.0
         self._slice = asyncio.Lock()  # wakes whoever waited longest, in the next round
         self._speech = asyncio.Lock()
-        self._foresight = asyncio.Lock()
+        self.foresight = Turn()
 
     def take(self, lane: int) -> bool:
         """Is it this lane's turn? It stays so until `done`."""
@@ -90,10 +91,6 @@ class Turns:
     def speech(self) -> AbstractAsyncContextManager[None]:
         """Held by the lane that says what is due, for one flush."""
         return self._speech
-
-    def foresight(self) -> asyncio.Lock:
-        """Held by the lane that judges ahead, while it judges and rests."""
-        return self._foresight
 
     def done(self, lane: int) -> None:
         """The next one may."""

@@ -23,11 +23,12 @@ source = "/sla-worker"
 
 Spoken = tuple[bytes, bytes, list[tuple[str, bytes]]]
 
-#: Key, value before and after the instant at which the worker notices, headers before and after it.
+#: Key, value before and after the instant at which the worker notices, headers but for that instant.
 Unstamped = tuple[bytes, bytes, bytes, list[tuple[str, bytes]]]
 
 _DETECTED = b'"detected_at":"'
 _TIME, _TIME_PLACE = "ce_time", 5
+_NO_TIME = (_TIME, b"")
 
 
 def encode_signal(signal: Signal, detected_at: int, rules_digest: str, tzdata: str) -> Spoken:
@@ -77,6 +78,7 @@ def unstamped(spoken: Spoken) -> Unstamped:
     key, value, headers = spoken
     # A briefing is what somebody wrote, and may have such a field, too: but it comes before ours.
     start = value.rindex(_DETECTED) + len(_DETECTED)
+    headers[_TIME_PLACE] = _NO_TIME
     return key, value[:start], value[value.index(b'"', start) :], headers
 
 
@@ -84,7 +86,6 @@ def stamped(said: Unstamped, detected_at: int) -> Spoken:
     """As `encode_signal` and `encode_handoff` encode it when the worker notices at `detected_at` (UTC ms)."""
     key, before, after, headers = said
     detected = form(detected_at).encode()
-    headers = headers.copy()
     headers[_TIME_PLACE] = (_TIME, detected)
     return key, before + detected + after, headers
 
@@ -186,15 +187,21 @@ def _spoken(
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", signal_id.encode()),
-        ("ce_source", source.encode()),
-        ("ce_type", kind.encode()),
+        _header("ce_source", source),
+        _header("ce_type", kind),
         ("ce_subject", key),
         (_TIME, detected.encode()),
-        ("ce_slarules", rules_digest.encode()),
-        ("ce_slatzdata", tzdata.encode()),
+        _header("ce_slarules", rules_digest),
+        _header("ce_slatzdata", tzdata),
         ("content-type", b"application/json"),
     ]
     return key, bytes(memoryview(orjson.dumps(said))), headers
+
+
+@lru_cache(maxsize=64)
+def _header(name: str, text: str) -> tuple[str, bytes]:
+    """One for all signals that have it: what is judged ahead is kept for a while."""
+    return name, text.encode()
 
 
 @lru_cache(maxsize=256)

@@ -311,8 +311,7 @@ def trusts_its_foresight() -> None:
     take = foresight.Foresight.take
 
     def takes(self: Any, key: bytes, row: bytes | None, until: int) -> Any:
-        found = self._found.get(key)
-        return take(self, key, row if found is None else found.row, until)
+        return take(self, key, self._found.get(key, (row,))[0], until)
 
     foresight.Foresight.take = takes  # type: ignore[method-assign]
 
