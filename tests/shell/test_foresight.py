@@ -21,9 +21,11 @@ from worker.stream.agenda import Agenda
 from worker.stream.desk import Desk
 from worker.stream.gate import Gate
 from worker.stream.instants import form
+from worker.stream.lanes import Lanes
 from worker.stream.position import VERSION, Position
 from worker.stream.shop import Flush, Shop
 from worker.stream.topics import Layout
+from worker.stream.watching import Status
 from worker.stream.wire import Door
 
 MINUTE = 60_000
@@ -293,18 +295,42 @@ def test_no_more_is_kept_than_there_is_room_for(few_are_a_crowd: None, monkeypat
     assert clock.desk._foresight._left == 9000
 
 
-def test_lanes_judge_ahead_in_turns() -> None:
-    turn, wakes = foresight.Turn(), [asyncio.Event() for _ in range(3)]
-    assert turn.take(0, wakes[0], 0.0)
-    assert not turn.take(1, wakes[1], 0.0)
-    assert not turn.take(2, wakes[2], 0.0)
-    turn.over(0.0)
-    assert [wake.is_set() for wake in wakes] == [False, True, False]
-    assert not turn.take(0, wakes[0], 0.0), "who had it last comes last"
-    assert turn.take(1, wakes[1], 0.0)
-    turn.over(0.0)
-    assert wakes[2].is_set()
-    assert turn.take(0, wakes[0], 1.0), "who does not come is not waited for"
+class Waiting:
+    """A lane with so many slices to judge ahead."""
+
+    def __init__(self, name: str, slices: int, judged: list[str]) -> None:
+        self.name, self.left, self.judged, self.desk, self.is_open, self.late = name, slices, judged, self, True, 0
+
+    def overdue(self) -> int:
+        return self.late
+
+    def foresees(self) -> bool:
+        return self.left > 0
+
+    def foresee(self, _: float) -> None:
+        self.left -= 1
+        self.judged.append(self.name)
+
+
+def test_lanes_judge_ahead_in_turns_while_nothing_waits_that_is_due() -> None:
+    judged: list[str] = []
+    first, second, shut = Waiting("first", 3, judged), Waiting("second", 2, judged), Waiting("shut", 9, judged)
+    shut.is_open = False
+
+    async def story() -> None:
+        lanes = Lanes(Clock(Settings(kafka=KafkaAccess("127.0.0.1:1"))).desk.shop, Status())
+        lanes._lanes = dict(enumerate((first, second, shut)))  # type: ignore[arg-type]
+        second.late = 60
+        task = asyncio.ensure_future(lanes._foresee())
+        await asyncio.sleep(0.1)
+        assert judged == [], "what is due comes first"
+        second.late = 0
+        while len(judged) < 5:
+            await asyncio.sleep(0.05)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+    assert judged == ["first", "second", "first", "second", "first"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.one_of(st.none(), st.integers(0, 60)))), st.integers(0, 70))

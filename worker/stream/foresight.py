@@ -1,17 +1,16 @@
 """What will be said when the clock gets there, judged ahead where many tickets of a lane are due together.
 
 Until somebody touches a ticket, what its next wake-up says is certain: `apply` is pure, and a tick's outcome depends only on
-which instants have passed. So a lane with nothing else to do judges a crowd before it is due, and at the due only stamps what
-it found with the time. Whatever was judged ahead belongs to one row, byte for byte: when an event, an acknowledgement or other
+which instants have passed. So a crowd is judged in the minute before it is due, while nothing that is due waits, and at the
+due its lane only stamps what was found with the time. Whatever was judged ahead belongs to one row, byte for byte: when an event, an acknowledgement or other
 rules have replaced that row, it is dropped, and the ticket is judged as if nothing had been foreseen. Nothing of it is ever
 written or said before its time.
 
-It must not know of brokers or time: who looks says what is the time.
+It must not know of brokers, lanes or time: who looks says what is the time.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Mapping
 from itertools import islice
@@ -26,8 +25,6 @@ from worker.stream.speech import Unstamped
 AHEAD_MS, EVERY_MS, MOST = 60_000, 5_000, 16_000
 #: So many within a second are a crowd: one flush, 50 ms of judging. What is spread more thinly gains nothing.
 CROWD, TOGETHER_MS = 500, 1_000
-#: How long a lane that is called may take to come.
-_COMES_S = 0.05
 #: What a lane keeps of what it found: about 8,000 usual tickets.
 BYTES = 20 << 20
 #: What a ticket's costs beyond its texts; decoded, with its Book, it is so many times as long as its row.
@@ -71,8 +68,7 @@ class Foresight:
         if not self._waiting and not self._looks_at - EVERY_MS <= now < self._looks_at:
             self._looks_at = now + EVERY_MS
             crowd = _crowd(agenda.coming(now + AHEAD_MS, MOST))
-            had = self._found
-            self._found = {key: had[key] for _, key in crowd if key in had and rows.get(key) is had[key][0]}
+            self._found = {key: one for key, one in self._found.items() if rows.get(key) is one[0]}
             self._left = BYTES - sum(weight for _, _, weight in self._found.values())
             self._waiting.extend(entry for entry in crowd if entry[1] not in self._found)
         return bool(self._waiting)
@@ -105,32 +101,6 @@ class Foresight:
             next_at is None or until < next_at
         )  # at these two some facts count, some don't
         return found if row is judged and is_certain else None
-
-
-class Turn:
-    """Whose turn it is to judge ahead: lane after lane, a slice each, so that none finds its crowd unjudged at the due."""
-
-    def __init__(self) -> None:
-        self._is_taken = False
-        self._waiting: dict[int, asyncio.Event] = {}
-        self._called, self._until = -1, 0.0
-
-    def take(self, lane: int, wake: asyncio.Event, now: float) -> bool:
-        """Is it this lane's (monotonic seconds)? Then it is until `over`; else `wake` is set when it is."""
-        if self._is_taken or (self._called != lane and now < self._until):
-            self._waiting[lane] = wake
-            return False
-        self._waiting.pop(lane, None)
-        self._is_taken = True
-        return True
-
-    def over(self, now: float) -> None:
-        """The next one may; whoever waited longest is called, and has a moment to come."""
-        self._is_taken, self._until = False, 0.0
-        if self._waiting:
-            self._called = next(iter(self._waiting))
-            self._until = now + _COMES_S
-            self._waiting.pop(self._called).set()
 
 
 def _crowd(coming: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:

@@ -42,8 +42,6 @@ _PACE_S, _PACE_BESIDE_S = 0.25, 0.4
 #: Records applied, or wake-ups said, in a round of the loop: a few milliseconds. What the consumer brings, and every answer
 #: of the broker, passes through the same loop, a step in each round: with a slice of every lane in each, it would starve.
 _BREATH = 50
-#: Judging ahead: a slice, and how soon something may be due while one is judged. Whoever may not yet, asks so often.
-_FORESEEN_S, _SOON_S, _ASKED_S = 0.002, 0.02, 0.1
 #: Few: the broker takes the signals of one lane while the next one judges, and the first is heard soon.
 _FIRES_A_FLUSH = 500
 #: Bytes of rows that are judged anew in a flush, of 3,000 usual tickets: a commit is dear, and what is due meanwhile waits.
@@ -340,7 +338,8 @@ class Lane:
             return False
         if len(self._inbox) == taken:
             self._wake.clear()
-            await self._rest(min(rest, self._until_due(waits_for_gate)))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), min(rest, self._until_due(waits_for_gate)))
         return True
 
     def _until_due(self, waits_for_gate: bool) -> float:
@@ -356,24 +355,8 @@ class Lane:
         self._wake.clear()
         if self._inbox or self._closed or self._adopted is not None:
             return
-        await self._rest(self._until_due(waits_for_gate))
-
-    async def _rest(self, within: float) -> None:
-        """Until something is delivered, or so many seconds; where there is a crowd to be judged ahead, it is back sooner."""
-        began = self.shop.monotonic()
-        if within > _SOON_S and not self.shop.turns.is_taken() and self.desk.foresees():
-            within = min(within, _ASKED_S)
-            if self.shop.turns.foresight.take(self.number, self._wake, began):
-                try:
-                    self.desk.foresee(began + _FORESEEN_S)
-                    took = self.shop.monotonic() - began
-                    with suppress(TimeoutError):  # as long again: half a processor is left to whatever comes
-                        await asyncio.wait_for(self._wake.wait(), min(took, max(within - took, 0.0)))
-                finally:
-                    self.shop.turns.foresight.over(self.shop.monotonic())
-                return
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), within)
+            await asyncio.wait_for(self._wake.wait(), self._until_due(waits_for_gate))
 
     async def _fire(self, flush: Flush) -> bool:
         """Say what the clock allows; True when something is to be said and the gate is closed."""

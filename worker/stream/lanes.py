@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 #: How often it is said that lanes are still not open.
 _OPENING_S = 20.0
 _PARKED_S = 600.0
+#: Judging ahead: a slice, how much of one is left to everything else after it, how often is looked where there was nothing to
+#: do, and from when on (ms) what is due comes first.
+_SLICE_S, _REST, _LOOK_S, _LATE_MS = 0.001, 0.5, 0.25, 50
 _ENDS_S = 5.0
 
 
@@ -37,6 +40,7 @@ class Lanes:
         self._ends: dict[TopicPartition, int] = {}
         self._asking: asyncio.Future[None] | None = None
         self._opening: asyncio.Future[None] | None = None
+        self._foreseeing: asyncio.Future[None] | None = None
         self._asked_at = -_ENDS_S
         self._handed = 0
         status.lanes = self.faults
@@ -59,6 +63,7 @@ class Lanes:
         for rekeyer in self._rekeyers:
             rekeyer.start()
         self._opening = asyncio.ensure_future(self._see_open(lanes))
+        self._foreseeing = asyncio.ensure_future(self._foresee())
         # Not longer: aiokafka sends no heartbeat before Faust has its partitions, and the broker takes a session without one
         # for a death. Whatever is not open then opens beside everything else.
         await asyncio.wait([self._opening], timeout=shop.settings.session_ms / 3000)
@@ -78,11 +83,33 @@ class Lanes:
             for task in waiting:
                 task.cancel()
 
+    async def _foresee(self) -> None:
+        """Judge ahead what will be due together: lane after lane a slice, so that none finds its crowd unjudged at the due."""
+        shop = self._shop
+        try:
+            while True:
+                judged = False
+                for lane in self._lanes.values():
+                    began = shop.monotonic()
+                    if not shop.turns.is_taken() and lane.is_open and self._is_in_time() and lane.desk.foresees():
+                        judged = True
+                        lane.desk.foresee(began + _SLICE_S)
+                        await asyncio.sleep(_REST * (shop.monotonic() - began))
+                if not judged:
+                    await asyncio.sleep(_LOOK_S)
+        except Exception as error:  # noqa: BLE001 - nobody waits for this task
+            shop.crash(error)
+
+    def _is_in_time(self) -> bool:
+        """Is nothing waiting that is due?"""
+        return all(lane.overdue() < _LATE_MS for lane in self._lanes.values())
+
     async def close(self) -> None:
         """Finish what is in flight on every lane, and let go; what is certain is kept for a while."""
         lanes, self._lanes = list(self._lanes.values()), {}
-        if self._opening is not None:
-            self._opening.cancel()
+        for task in (self._opening, self._foreseeing):
+            if task is not None:
+                task.cancel()
         rekeyers, self._rekeyers = self._rekeyers, []
         if rekeyers:
             await asyncio.gather(*(rekeyer.close() for rekeyer in rekeyers))

@@ -21,7 +21,6 @@ from worker.sla.tickets import Outcome
 from worker.stream import wire
 from worker.stream.audience import Audience
 from worker.stream.clients import AIOKAFKA, Clients
-from worker.stream.foresight import Turn
 from worker.stream.gate import Gate, Readings
 from worker.stream.outbox import Record
 from worker.stream.position import Reached
@@ -58,7 +57,6 @@ class Turns:
         self._judged_at = 0.0
         self._slice = asyncio.Lock()  # wakes whoever waited longest, in the next round
         self._speech = asyncio.Lock()
-        self.foresight = Turn()
 
     def take(self, lane: int) -> bool:
         """Is it this lane's turn? It stays so until `done`."""
