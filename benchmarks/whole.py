@@ -114,8 +114,10 @@ Where it was not kept, [limits.md](limits.md) says what a profile said.
 - **Live**: open tickets with a running timer each, besides those that become due. They are made by the law, written to the changelog as the
   worker writes it, and read by it at its start (`benchmarks/preload.py`).
 - **The broker** of lateness and storms has all compilers of its Java, as one that runs for months, and 75 s of work behind it that do not
-  count; that of the other figures is the embedded one, which starts faster and takes half as much again of a core. Rows of one or two
-  runs are from before that, all on the embedded one.
+  count; that of the other figures is the embedded one, which starts faster and takes half as much again of a core. Rows of one
+  run are from before that, all on the embedded one.
+- **A storm's** tickets are there for a minute before it, as in life, so the worker judges them ahead. "each judged at its due" is the worker
+  before it did that; what it comes to after a kill.
 - **Signals** are whole: owner, offices, calendar, digests, nine headers, 1 kB. One breach a ticket, no warnings.
 - **Noise**: the p99 of how much a bare sleep of 2 ms took too long in the same seconds.
 - **Peers** read tickets with their dues from a topic, and write a signal of the same form and size. They have no law: no calendar, no replies

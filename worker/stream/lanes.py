@@ -91,7 +91,7 @@ class Lanes:
                 judged = False
                 for lane in self._lanes.values():
                     began = shop.monotonic()
-                    if not shop.turns.is_taken() and lane.is_open and self._is_in_time() and lane.desk.foresees():
+                    if lane.is_open and lane.desk.foresees() and self._is_in_time() and not shop.turns.is_taken():
                         judged = True
                         lane.desk.foresee(began + _SLICE_S)
                         await asyncio.sleep(_REST * (shop.monotonic() - began))
