@@ -97,9 +97,8 @@ class Foresight:
             del self._found[key]
             self._left += weight
         next_at = found.outcome.wake_at
-        is_certain = until != found.at and (
-            next_at is None or until < next_at
-        )  # at these two some facts count, some don't
+        # At these two instants themselves some facts count already, and some do not yet.
+        is_certain = until != found.at and (next_at is None or until < next_at)
         return found if row is judged and is_certain else None
 
 
