@@ -131,7 +131,7 @@ def test_what_a_lane_has_read_by_itself_is_acknowledged_when_it_is_committed(mon
         flush = Flush()
         assert await lane._gaps.close(flush, topic, 9, None)
         assert acknowledged == []
-        lane._inbox.append(
+        lane._inbox.put(
             Chunk(topic, 9, [SimpleNamespace(offset=9, timestamp=9, key=b"k", value=None, headers=())], int)
         )
         await lane._flush()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
-from worker.stream import desk, gaps, lane, lanes, ledger, opening, reporting
+from worker.stream import desk, gaps, inbox, lane, lanes, ledger, opening, reporting
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ def _lane(name: str, old: str, new: str, seed: int = 0) -> Mutant:
 
 def _gaps(name: str, old: str, new: str) -> Mutant:
     return Mutant(name, gaps, old, new, lane, ("Gaps",))
+
+
+def _inbox(name: str, old: str, new: str) -> Mutant:
+    return Mutant(name, inbox, old, new, lane, ("Inbox",))
 
 
 def _desk(name: str, old: str, new: str, seed: int = 0) -> Mutant:
@@ -100,9 +104,15 @@ HARMLESS = (
     _lane(
         "tells Faust early",
         "        if flush or self.shop.monotonic()",
-        "        for chunk in list(self._inbox)[:taken]:\n            chunk.ack()\n        if flush or self.shop.monotonic()",
+        "        for chunk in self._inbox._chunks:\n            chunk.ack()\n        if flush or self.shop.monotonic()",
     ),
-    _lane("tells Faust never", "self._inbox.popleft().ack()", "self._inbox.popleft()"),
+    _inbox("tells Faust never", "popleft().ack()", "popleft()"),
+    # What it passes over was not applied: it is read from the source, as any gap is.
+    _inbox(
+        "reads on where it lost a flush",
+        "    def begin_again(self) -> None:\n",
+        "    def begin_again(self) -> None:\n        return\n",
+    ),
 )
 
 

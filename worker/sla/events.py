@@ -42,7 +42,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, gc=False):
     boundary: int
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One fact about one ticket, checked at the door.
 
     `occurred_at` decides (SPEC 6). `known_at` is the instant by which the fact had reached the bus: the greater of

@@ -157,7 +157,7 @@ def _take(book: Book, fact: Event, rules: Rules) -> Book:
     at, timers, custody = max(fact.occurred_at, book.opened_at), book.timers, book.custody
     book.last = (at, fact.event_id)
     if book.next_at is not None and book.next_at <= at:
-        book.timers = tuple(advance(t, at, book.attributes) for t in timers)
+        book.timers = tuple([advance(t, at, book.attributes) for t in timers])
         _pass_time(book, rules, at)
     if book.merged_at is None:
         _inside(book, fact, at, max(book.known_at, fact.known_at), rules)
@@ -169,7 +169,7 @@ def seen_at(book: Book, at: int, rules: Rules) -> Book:
     if book.next_at is None or book.next_at >= at:
         return book
     book = replace(book)
-    book.timers = tuple(advance(t, at, book.attributes) for t in book.timers)
+    book.timers = tuple([advance(t, at, book.attributes) for t in book.timers])
     _pass_time(book, rules, at)
     return settled(book)
 
@@ -303,7 +303,7 @@ def _met(book: Book, by: str, at: int, known: int) -> None:
         return
     _become(
         book,
-        tuple(_answered(timer, at, known) if METRICS[timer.metric].meets == by else timer for timer in book.timers),
+        tuple([_answered(timer, at, known) if METRICS[timer.metric].meets == by else timer for timer in book.timers]),
     )
 
 
@@ -323,7 +323,7 @@ def _answered(timer: Timer, at: int, known: int) -> Timer:
 
 
 def _each(book: Book, verb: Verb, at: int, known: int, why: str = "") -> None:
-    book.timers = tuple(change(timer, verb, at, known, why) for timer in book.timers)
+    book.timers = tuple([change(timer, verb, at, known, why) for timer in book.timers])
 
 
 def _put(book: Book, timer: Timer) -> None:
@@ -381,8 +381,10 @@ def _status(book: Book, status: str | None, at: int, known: int, metrics: Tracke
         _become(
             book,
             tuple(
-                change(t, "meet" if METRICS[t.metric].meets == "closing" else "cancel", at, known, "closing")
-                for t in book.timers
+                [
+                    change(t, "meet" if METRICS[t.metric].meets == "closing" else "cancel", at, known, "closing")
+                    for t in book.timers
+                ]
             ),
         )
         return
@@ -399,7 +401,7 @@ def _status(book: Book, status: str | None, at: int, known: int, metrics: Tracke
             event_id, book.waiting = book.waiting, None
             _customer_wrote(book, event_id, at, known, metrics)
     if not closes:
-        book.timers = tuple(_paused_if(t, book, at, known) for t in book.timers)
+        book.timers = tuple([_paused_if(t, book, at, known) for t in book.timers])
 
 
 def _paused_if(timer: Timer, book: Book, at: int, known: int) -> Timer:

@@ -141,15 +141,14 @@ def _book(facts: tuple[Event, ...], base: Fold | None, rules: Rules) -> Book | N
 def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
     facts, event_id = ticket.facts, event.event_id
     counts: tuple[str, ...] = ()
-    latest = -_END_OF_TIME
-    for index, fact in enumerate(ticket.facts):
-        if fact.event_id == event_id:
-            kept, reason = _one_of(fact, event)
-            if kept is fact:
-                return Outcome(ticket, wake_at=_wake(ticket, rules), counts=(reason,), changed=False)
-            facts, counts = (*facts[:index], *facts[index + 1 :]), (reason,)
-        elif fact.known_at > latest:
-            latest = fact.known_at
+    known = [fact.event_id for fact in facts]
+    if event_id in known:
+        index = known.index(event_id)
+        kept, reason = _one_of(facts[index], event)
+        if kept is facts[index]:
+            return Outcome(ticket, wake_at=_wake(ticket, rules), counts=(reason,), changed=False)
+        facts, counts = (*facts[:index], *facts[index + 1 :]), (reason,)
+    latest = max([fact.known_at for fact in facts], default=-_END_OF_TIME)
     if _beyond_horizon(ticket, event, rules):
         return Outcome(ticket, wake_at=_wake(ticket, rules), counts=("beyond_horizon",), changed=False)
     if event.known_at < latest:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
@@ -26,6 +25,7 @@ from worker.stream import position, troubles
 from worker.stream.desk import Desk
 from worker.stream.gaps import RECORDS_A_FLUSH, Gaps
 from worker.stream.gate import Passage, is_past
+from worker.stream.inbox import Inbox
 from worker.stream.opening import Loaded, load
 from worker.stream.outbox import Outbox, Record
 from worker.stream.position import Position
@@ -78,7 +78,7 @@ class Lane:
         self._fault: str | None = "opening"
         self._parked = parked
         self._adopted: Rules | None = None
-        self._inbox: deque[Chunk] = deque()
+        self._inbox = Inbox()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._outbox: Outbox | None = None
@@ -105,7 +105,7 @@ class Lane:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._room.wait(), _PATIENCE_S)
         if self._open and not self._closed and len(self._inbox) < _INBOX:
-            self._inbox.append(chunk)
+            self._inbox.put(chunk)
             self._wake.set()
         else:
             self.shop.watcher.counted("not_taken", len(chunk.records))
@@ -153,7 +153,7 @@ class Lane:
     @property
     def backlog(self) -> int:
         """Records delivered and not committed yet."""
-        return sum(len(chunk.records) for chunk in self._inbox)
+        return self._inbox.records
 
     def behind(self, ends: Mapping[TopicPartition, int]) -> dict[str, int]:
         """Topic -> records between what was committed and its end; nothing while neither is known."""
@@ -272,8 +272,9 @@ class Lane:
             self.shop.turns.done(self.number)  # until the gate has opened again
 
     async def _flush(self) -> None:
-        flush, taken, records = self._ahead, 0, 0
+        flush, records = self._ahead, 0
         self._ahead, self._settled = Flush(), False
+        self._inbox.begin_again()
         if self._closed:
             await self._commit(flush)
             self._settled = True
@@ -283,25 +284,25 @@ class Lane:
             await self._gaps.look_behind(flush)
         waits_for_gate = False
         while True:
-            for chunk in list(self._inbox)[taken:]:
+            for _ in range(self._inbox.waiting):
                 if records >= RECORDS_A_FLUSH:
                     break
+                chunk = self._inbox.begin()
                 if not await self._gaps.close(flush, chunk.topic, chunk.records[0].offset, chunk.since):
+                    self._inbox.put_back()
                     records = RECORDS_A_FLUSH
                     break
                 await self._read(flush, chunk)
-                taken += 1
                 records += len(chunk.records)
             waits_for_gate = await self._fire(flush)
             self.desk.report(flush)
-            if records >= RECORDS_A_FLUSH or not await self._waits_for_more(flush, taken, waits_for_gate):
+            if records >= RECORDS_A_FLUSH or not await self._waits_for_more(flush, waits_for_gate):
                 break
         if flush or self.shop.monotonic() - self._said_at > _QUIET_S:
             await self._commit(flush)
         self._settled = not self._ahead
         self._gaps.acknowledge()
-        for _ in range(taken):
-            self._inbox.popleft().ack()
+        taken = self._inbox.commit()
         if taken:
             self._room.set()
         self._move()
@@ -323,7 +324,7 @@ class Lane:
             async with self.shop.turns.slice():
                 await asyncio.sleep(0)
 
-    async def _waits_for_more(self, flush: Flush, taken: int, waits_for_gate: bool) -> bool:
+    async def _waits_for_more(self, flush: Flush, waits_for_gate: bool) -> bool:
         """Is it too soon for another transaction? Then it waits for more records, the next due, or until it is time.
 
         A transaction costs as much as a hundred records. What is to be said goes at once; what only changes rows is
@@ -336,7 +337,7 @@ class Lane:
             return False
         if self._closed or self._adopted is not None or self.shop.turns.has(self.number):
             return False
-        if len(self._inbox) == taken:
+        if not self._inbox.waiting:
             self._wake.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), min(rest, self._until_due(waits_for_gate)))

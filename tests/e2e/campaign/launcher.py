@@ -174,7 +174,7 @@ def acks_before_the_commit() -> None:
     commit, load = lane.Lane._commit, lane.load
 
     async def commits(self: Any, flush: Any) -> None:
-        for chunk in self._inbox:
+        for chunk in self._inbox._chunks:
             chunk.ack()
         if flush.reached:
             await asyncio.sleep(1.5)  # Faust commits every second
