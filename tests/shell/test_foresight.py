@@ -208,19 +208,18 @@ def test_fewer_than_a_crowd_are_not_judged_ahead() -> None:
     clock = Clock(Settings(kafka=KafkaAccess("127.0.0.1:1")))
     a_crowd(clock, foresight.CROWD - 1)
     assert not clock.desk.foresees()
-    clock.now += foresight.EVERY_MS
     clock.hears(True, {"event_id": "c", "ticket_id": "T", "severity": "L1", "occurred_at": form(EPOCH)})
+    clock.now += foresight.EVERY_MS
     assert clock.desk.foresees()
 
 
 def test_from_the_first_crowd_on_everything_is() -> None:
     early = [(at, b"early") for at in range(0, 300_000, 10_000)]
-    crowd = [(400_000 + number, b"crowd") for number in range(foresight.CROWD)]
+    crowd = [(400_000 + number // 2, b"crowd") for number in range(foresight.CROWD)]
     assert foresight._crowd(early + crowd) == crowd
-    assert foresight._crowd([(number * 2, b"") for number in range(foresight.CROWD)]) == [
-        (number * 2, b"") for number in range(foresight.CROWD)
-    ]
-    assert foresight._crowd([(number * 3, b"") for number in range(foresight.CROWD)]) == []
+    close, apart = ([(number * pace // 100, b"") for number in range(foresight.CROWD)] for pace in (50, 51))
+    assert foresight._crowd(close) == close
+    assert foresight._crowd(apart) == []
 
 
 def test_in_event_time_nothing_is_judged_ahead(few_are_a_crowd: None) -> None:

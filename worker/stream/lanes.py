@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 _OPENING_S = 20.0
 _PARKED_S = 600.0
 #: Judging ahead: a slice, how much of one is left to everything else after it, how often is looked where there was nothing to
-#: do, and from when on (ms) what is due comes first.
-_SLICE_S, _REST, _LOOK_S, _LATE_MS = 0.001, 0.5, 0.25, 50
+#: do, and from when on (ms) what is due comes first. `_RESTS`: as many times as a look took that took longer than a slice.
+_SLICE_S, _REST, _RESTS, _LOOK_S, _LATE_MS = 0.001, 0.5, 10, 0.25, 50
 _ENDS_S = 5.0
 
 
@@ -91,7 +91,13 @@ class Lanes:
                 judged = False
                 for lane in self._lanes.values():
                     began = shop.monotonic()
-                    if lane.is_open and lane.desk.foresees() and self._is_in_time() and not shop.turns.is_taken():
+                    is_crowded = lane.is_open and lane.desk.foresees()
+                    looked = shop.monotonic() - began
+                    if (
+                        looked > _SLICE_S
+                    ):  # long, where much is to come: what is due meanwhile shall not wait for lane after lane
+                        await asyncio.sleep(_RESTS * looked)
+                    elif is_crowded and self._is_in_time() and not shop.turns.is_taken():
                         judged = True
                         lane.desk.foresee(began + _SLICE_S)
                         await asyncio.sleep(_REST * (shop.monotonic() - began))

@@ -220,7 +220,7 @@ def _event(
                 return DeadLetter("wrong_schema", f"$.briefing: {size}")
 
     content = compact(written)
-    if not content.isascii() or b"\\" in content or b'""' in content or b"null" in content or b"\x7f" in content:
+    if not content.isascii() or _has_unusual(content):
         # Perhaps a control character, or something that is cleared; never so in a usual event.
         where = with_control_character(written)
         if where is not None:
@@ -254,6 +254,12 @@ def _event(
         briefing,
         handoff,
     )
+
+
+def _has_unusual(content: bytes) -> bool:
+    """An escape, an empty text, a null, or DEL. `in` would ask first whether it is a number, and costs twice as much."""
+    find = content.find
+    return find(b"\\") >= 0 or find(b'""') >= 0 or find(b"null") >= 0 or find(b"\x7f") >= 0
 
 
 def _occurred(
