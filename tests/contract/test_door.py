@@ -54,6 +54,27 @@ def refused(answer: Any, reason: str) -> str:
     return answer.detail
 
 
+def test_each_field_is_where_its_name_is() -> None:
+    """The door makes events by position."""
+    plain = ("plan", "customer", "product", "region", "status", "assigned_to", "assigned_group")
+    update = {
+        "ticket_id": "ACME-4711", "event_id": "e", "occurred_at": "2026-05-13T09:59:00Z", "severity": "L2",
+        "environment": "production", "merged_into": "ACME-1", "briefing": {"findings": ["seen"], "next_actions": []},
+        "message": {"role": "agent", "public": True, "office": "sydney"},
+        "handoff": {"acknowledged_by": "ann", "boundary": "2026-05-13T09:00:00Z"},
+    } | {name: f"a {name}" for name in plain}  # fmt: skip
+    event = heard(update)
+    assert (event.created, event.event_id, event.ticket_id, event.time_source) == (False, "e", "ACME-4711", "event")
+    assert (event.occurred_at, event.known_at, len(event.digest)) == (RECEIVED - 60_000, RECEIVED, 8)
+    assert (event.severity, event.environment, event.merged_into) == ("L2", "production", "ACME-1")
+    assert {name: getattr(event, name) for name in plain} == {name: f"a {name}" for name in plain}
+    assert json.loads(event.briefing) == update["briefing"]
+    assert (event.message.role, event.message.public, event.message.office) == ("agent", True, "sydney")
+    assert (event.handoff.acknowledged_by, event.handoff.boundary) == ("ann", RECEIVED - 3_600_000)
+    opened = heard({"event_id": "c", "ticket_id": "ACME-4711", "opened_by": {"role": "customer"}}, topic="created")
+    assert (opened.created, opened.time_source, opened.opened_by.role) == (True, "broker", "customer")
+
+
 # --- Anything at all ------------------------------------------------------------------------------------------------
 
 

@@ -104,7 +104,7 @@ HARMLESS = (
     _lane(
         "tells Faust early",
         "        if flush or self.shop.monotonic()",
-        "        for chunk in self._inbox._chunks:\n            chunk.ack()\n        if flush or self.shop.monotonic()",
+        "        for chunk in list(self._inbox._chunks)[: self._inbox._begun]:\n            chunk.ack()\n        if flush or self.shop.monotonic()",
     ),
     _inbox("tells Faust never", "popleft().ack()", "popleft()"),
     # What it passes over was not applied: it is read from the source, as any gap is.

@@ -47,7 +47,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     `occurred_at` decides (SPEC 6). `known_at` is the instant by which the fact had reached the bus: the greater of
     the broker's timestamp and `occurred_at` in wall time, the source partition's high-water mark in event time.
-    `digest` settles two contents under one `event_id`: the smallest wins.
+    `digest` settles two contents under one `event_id`: the smallest wins. The door makes it by position: new fields go last.
     """
 
     created: bool

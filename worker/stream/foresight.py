@@ -21,8 +21,9 @@ from worker.sla.tickets import Outcome
 from worker.stream.agenda import Agenda
 from worker.stream.speech import Unstamped
 
-#: How far ahead a lane looks, how often (ms), and at how many wake-ups at most: 20 ms of looking.
-AHEAD_MS, EVERY_MS, MOST = 60_000, 15_000, 16_000
+#: How far ahead a lane looks, how often (ms), and at how many wake-ups at most. A look costs by what it sees, 20 ms at most, so the
+#: next one is put off by a millisecond for each wake-up that was seen.
+AHEAD_MS, EVERY_MS, MOST = 60_000, 5_000, 16_000
 #: So many within a quarter of a second are a crowd: one flush, 50 ms of judging. What is spread more thinly is judged in time
 #: as it comes, for less: in two parts a ticket costs an eighth more.
 CROWD, TOGETHER_MS = 500, 250
@@ -61,14 +62,15 @@ class Foresight:
         #: the row that was looked at, what comes of it (None: it is to be judged when it is due), and how many bytes that takes
         self._found: dict[bytes, tuple[bytes, Foreseen | None, int]] = {}
         self._waiting: deque[tuple[int, bytes]] = deque()
-        self._looks_at = -(2**62)
+        self._looked_at = self._looks_at = -(2**62)
         self._left = BYTES
 
     def look(self, agenda: Agenda, rows: Mapping[bytes, bytes], now: int) -> bool:
         """Is there a crowd that waits to be judged ahead? `now`: UTC ms."""
-        if not self._waiting and not self._looks_at - EVERY_MS <= now < self._looks_at:
-            self._looks_at = now + EVERY_MS
-            crowd = _crowd(agenda.coming(now + AHEAD_MS, MOST))
+        if not self._waiting and not self._looked_at <= now < self._looks_at:
+            coming = agenda.coming(now + AHEAD_MS, MOST)
+            self._looked_at, self._looks_at = now, now + EVERY_MS + len(coming)
+            crowd = _crowd(coming)
             self._found = {key: one for key, one in self._found.items() if rows.get(key) is one[0]}
             self._left = BYTES - sum(weight for _, _, weight in self._found.values())
             self._waiting.extend(entry for entry in crowd if entry[1] not in self._found)

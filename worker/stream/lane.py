@@ -78,7 +78,7 @@ class Lane:
         self._fault: str | None = "opening"
         self._parked = parked
         self._adopted: Rules | None = None
-        self._inbox = Inbox()
+        self._inbox = Inbox(first=shop.settings.parts_topic)  # reports wait for them, a backlog may take its time
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._outbox: Outbox | None = None
@@ -285,7 +285,7 @@ class Lane:
         waits_for_gate = False
         while True:
             for _ in range(self._inbox.waiting):
-                if records >= RECORDS_A_FLUSH:
+                if records >= RECORDS_A_FLUSH or self._closed:
                     break
                 chunk = self._inbox.begin()
                 if not await self._gaps.close(flush, chunk.topic, chunk.records[0].offset, chunk.since):
@@ -294,6 +294,7 @@ class Lane:
                     break
                 await self._read(flush, chunk)
                 records += len(chunk.records)
+                self._move()
             waits_for_gate = await self._fire(flush)
             self.desk.report(flush)
             if records >= RECORDS_A_FLUSH or not await self._waits_for_more(flush, waits_for_gate):

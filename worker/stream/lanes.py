@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 _OPENING_S = 20.0
 _PARKED_S = 600.0
 #: Judging ahead: a slice, how much of one is left to everything else after it, how often is looked where there was nothing to
-#: do, and from when on (ms) what is due comes first. `_RESTS`: as many times as a look took that took longer than a slice.
+#: do, and from when on (ms) what is due comes first. After a look that took
+#: longer than a slice it rests for `_RESTS` times as long.
 _SLICE_S, _REST, _RESTS, _LOOK_S, _LATE_MS = 0.001, 0.5, 10, 0.25, 50
 _ENDS_S = 5.0
 
@@ -93,10 +94,10 @@ class Lanes:
                     began = shop.monotonic()
                     is_crowded = lane.is_open and lane.desk.foresees()
                     looked = shop.monotonic() - began
-                    if (
-                        looked > _SLICE_S
-                    ):  # long, where much is to come: what is due meanwhile shall not wait for lane after lane
-                        await asyncio.sleep(_RESTS * looked)
+                    if looked > _SLICE_S:
+                        await asyncio.sleep(
+                            _RESTS * looked
+                        )  # what is due shall not wait for one lane's look after another's
                     elif is_crowded and self._is_in_time() and not shop.turns.is_taken():
                         judged = True
                         lane.desk.foresee(began + _SLICE_S)

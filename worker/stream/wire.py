@@ -257,7 +257,7 @@ def _event(
 
 
 def _has_unusual(content: bytes) -> bool:
-    """An escape, an empty text, a null, or DEL. `in` would ask first whether it is a number, and costs twice as much."""
+    """An escape, an empty text, a null, or DEL. `in` takes what it looks for as a number first, and costs twice as much."""
     find = content.find
     return find(b"\\") >= 0 or find(b'""') >= 0 or find(b"null") >= 0 or find(b"\x7f") >= 0
 
