@@ -11,7 +11,7 @@ from tests.oracles.stories import instant
 from tests.sla.world import NEW_YORK, Desk, after, created, event, rules
 from worker.sla.events import Tick
 from worker.sla.rows import VERSION, RowDamaged, RowFromFuture, pack, unpack
-from worker.sla.tickets import apply, view
+from worker.sla.tickets import apply, unsaid_of, view
 from worker.sla.timers import TRANSITIONS, change
 
 HALF_HOUR = {"first_response": "30m"}
@@ -240,6 +240,42 @@ def test_a_breach_by_older_rules_stands_unless_the_promise_was_kept() -> None:
     assert desk.clock("2026-05-13T11:00:00Z") == []
     desk.hears(event("2026-05-13T10:20:00Z", known_at="2026-05-13T11:10:00Z", message="agent"))
     assert desk.clock("2026-05-13T11:11:00Z") == ["retracted first_response"]
+
+
+@pytest.mark.parametrize("keeps_its_book", [False, True])
+def test_a_breach_that_nobody_said_before_the_rules_changed_is_said(keeps_its_book: bool) -> None:
+    """The reply was read, and its reader died before the tick: found by the simulation, with seed 71155."""
+    old = rules(targets={"first_response": "30m", "next_response": "30m"})
+    new = replace(old, digest="newer", remembered={})
+    ticket = None
+    for fact in (
+        created("2026-05-13T10:00:00Z"),
+        event("2026-05-13T10:40:00Z", message="agent"),
+        event("2026-05-13T10:41:00Z", message="customer"),
+        event("2026-05-13T10:42:00Z", message="agent"),
+    ):
+        ticket = apply(ticket, fact, old).ticket
+        assert ticket is not None
+    assert unsaid_of(ticket) == (("first_response", "created"),)
+    if not keeps_its_book:
+        ticket = unpack(pack(ticket), "T1", old.digest)
+        ticket = unpack(pack(ticket), "T1", old.digest)  # as by a lane that writes what it has not judged
+    outcome = apply(ticket, Tick(instant("2026-05-13T11:00:00Z")), new)
+    assert [(one.kind, one.metric, one.cause) for one in outcome.signals] == [
+        ("breached", "first_response", "policy_changed")
+    ]
+    assert outcome.ticket is not None
+    assert unsaid_of(outcome.ticket) == ()
+    newest = replace(old, digest="newest", remembered={})
+    assert apply(outcome.ticket, Tick(instant("2026-05-13T12:00:00Z")), newest).signals == ()
+
+
+def test_what_ended_under_older_rules_is_not_unsaid_under_those_after_the_next() -> None:
+    lax, strict = rules(targets={"first_response": "30m"}), rules(targets={"first_response": "5m"})
+    desk = Desk(lax).hears(created("2026-05-13T10:00:00Z"), event("2026-05-13T10:10:00Z", message="agent"))
+    for digest in ("strict", "stricter"):
+        desk.rules = replace(strict, digest=digest, remembered={})
+        assert desk.clock("2026-05-13T12:00:00Z") == []
 
 
 def test_facts_beyond_the_horizon_are_folded_and_change_nothing() -> None:

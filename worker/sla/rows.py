@@ -26,7 +26,7 @@ from worker.sla import tallies
 from worker.sla.events import Acknowledgement, Event, Message, Opener
 from worker.sla.folds import Fold
 from worker.sla.packets import Told
-from worker.sla.tickets import Ticket
+from worker.sla.tickets import Ticket, unsaid_of
 from worker.sla.verdicts import Breached, Record, Warned
 
 VERSION = 2
@@ -78,6 +78,7 @@ class _Row(msgspec.Struct, array_like=True):
     rejudged_at: int | None = None
     finished: tuple[tuple[str, str], ...] = ()
     handoffs: tuple[Told, ...] = ()
+    unsaid: tuple[tuple[str, str], ...] = ()
 
 
 _decode = msgspec.msgpack.Decoder(_Row).decode
@@ -144,6 +145,7 @@ def pack(ticket: Ticket, wake_at: int | None = None, version: int = VERSION, fac
         said.rejudged_at,
         said.finished,
         said.handoffs,
+        unsaid_of(ticket),
     )
     header = _HEADER.pack(version, _NEVER if wake_at is None else wake_at, _stamp(ticket.rules_digest))
     return header + _encode(row)
@@ -251,6 +253,7 @@ def read(data: bytes, ticket_id: str, rules_digest: str = "") -> tuple[Ticket, W
         Record(row.warned, row.breached, row.rejudged_at, row.finished, row.handoffs),
         rules_digest if is_judged_by(data, rules_digest) else f"stamp:{data[_STAMP].hex()}",
         row.fold,
+        unsaid=row.unsaid,
     )
     data, head = bytes(row.facts), _head(len(facts))
     # Another encoder may write a longer head than it needs; ours never does.

@@ -35,7 +35,8 @@ FOLDED_AT_ONCE = 16
 class Ticket(msgspec.Struct, frozen=True, gc=False):
     """One ticket: its facts in the order in which they happened, what was said, and what follows from the facts.
 
-    `book` is derived from `fold` and `facts` under the rules with `rules_digest`; it is rebuilt when missing.
+    `book` is derived from `fold` and `facts` under the rules with `rules_digest`; it is rebuilt when missing. `unsaid`: as
+    `unsaid_of` found it before the Book went missing.
     """
 
     ticket_id: str
@@ -44,6 +45,7 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
     rules_digest: str = ""
     fold: Fold | None = None
     book: Book | None = None
+    unsaid: tuple[tuple[str, str], ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -122,16 +124,37 @@ def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
     """The ticket with its Book, which a row does not carry, judged by these rules."""
     if ticket.rules_digest == rules.digest:
         return ticket if ticket.book is not None else replace(ticket, book=_book(ticket.facts, ticket.fold, rules))
-    book = _book(ticket.facts, ticket.fold, rules)
+    book, unsaid = _book(ticket.facts, ticket.fold, rules), unsaid_of(ticket)
     timers = () if book is None else (*book.past, *book.timers) if book.past else book.timers
+    ended = [(t.metric, t.armed_by) for t in timers if t.state in ("met", "cancelled")]
     said = Record(
         ticket.said.warned,
         tuple([replace(b, kept=True) if b.standing else b for b in ticket.said.breached]),
         rejudged_at=at,
-        finished=tuple([(t.metric, t.armed_by) for t in timers if t.state in ("met", "cancelled")]),
+        finished=tuple([cycle for cycle in ended if cycle not in unsaid]),
         handoffs=ticket.said.handoffs,
     )
     return Ticket(ticket.ticket_id, ticket.facts, said, rules.digest, ticket.fold, book)
+
+
+def unsaid_of(ticket: Ticket) -> tuple[tuple[str, str], ...]:
+    """Cycles (metric, arming event) that ended after their due, by the rules that judged the ticket, and nobody has said so.
+
+    They have no verdict yet that other rules could leave as it is: whoever read these facts may have died before the tick.
+    """
+    book, said = ticket.book, ticket.said
+    if book is None:
+        return ticket.unsaid
+    return tuple(
+        [
+            (timer.metric, timer.armed_by)
+            for timer in ((*book.past, *book.timers) if book.past else book.timers)
+            if timer.breach is not None
+            and timer.state in ("met", "cancelled")
+            and not is_said(said.breached, timer)
+            and not is_closed_case(said, timer)
+        ]
+    )
 
 
 def _book(facts: tuple[Event, ...], base: Fold | None, rules: Rules) -> Book | None:

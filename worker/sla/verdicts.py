@@ -80,7 +80,7 @@ def was_warned(warned: Iterable[Warned], timer: Timer, mark: Mark) -> bool:
 
 
 def is_closed_case(record: Record, timer: Timer) -> bool:
-    """Did this cycle end before the rules changed? Then it keeps the verdict that it had (SPEC 6)."""
+    """Did this cycle end before the rules changed, with all said of it? Then it keeps the verdict that it had (SPEC 6)."""
     return timer.state in ("met", "cancelled") and (timer.metric, timer.armed_by) in record.finished
 
 

@@ -222,7 +222,8 @@ class Lane:
         if self._outbox is not None:
             await self._outbox.stop()
         self._outbox = Outbox(settings.kafka, f"{settings.app_id}-lane-{self.number}", self.shop.clients)
-        await asyncio.wait_for(self._outbox.start(), _STARTING_S)
+        async with asyncio.timeout(_STARTING_S):
+            await self._outbox.start()
         parked, self._parked = self._parked, None  # tried once: what does not fit is read whole the next time
         self._adopt()
         loaded = await load(self.shop, self.number, self.parts, parked, self._begin, self._move)
