@@ -293,7 +293,41 @@ def test_what_is_told_is_the_difference(
     for statement in found:
         after, _ = remember(after, statement, "T1", historic=False)
     assert plan(after, custody(*facts), 2000, 0, 0) == []  # all of it was told
-    assert plan(known, custody(*facts), 2000, 0, 1001) == []  # judged by other rules
+
+
+@pytest.mark.parametrize(
+    ("before", "facts", "expected"),
+    [
+        ((), (MISSED,), []),
+        (("proposed",), (MISSED,), ["missed"]),
+        (("proposed",), (ESCALATED,), ["missed", "escalated"]),
+        (("proposed",), (IN_TIME,), ["completed"]),
+        (("proposed",), (PAUSED,), ["cancelled paused"]),
+        (("proposed",), (), ["cancelled rota_changed"]),
+        (("proposed",), (replace(MISSED, incoming="c"),), ["cancelled rota_changed"]),
+        (("proposed", "cancelled"), (MISSED,), []),
+        (("proposed", "missed"), (MISSED,), []),
+        (("proposed", "missed"), (ESCALATED,), ["escalated"]),
+        (("proposed", "missed"), (LATE,), ["completed late"]),
+        (("proposed", "missed", "late 1100"), (LATE,), ["completed late < late 1100"]),
+        (("proposed", "missed", "late 1100"), (MISSED,), []),
+        (("proposed", "missed"), (IN_TIME,), []),
+        (("proposed", "missed"), (PAUSED,), []),
+        (("proposed", "missed"), (), []),
+        (("proposed", "completed"), (MISSED,), []),
+        (("proposed", "completed"), (ESCALATED,), []),
+    ],
+)  # fmt: skip
+def test_of_boundaries_that_other_rules_judged_only_what_was_left_open_is_told(
+    before: tuple[str, ...], facts: tuple[Handoff, ...], expected: list[str]
+) -> None:
+    known = tuple(told("completed", late_at=int(b[5:])) if b.startswith("late") else told(b) for b in before)
+    found = plan(known, custody(*facts), 2000, 0, 1001)
+    assert [words(statement) for statement in found] == expected
+    after = known
+    for statement in found:
+        after, _ = remember(after, statement, "T1", historic=False)
+    assert plan(after, custody(*facts), 2000, 0, 1001) == []
 
 
 def words(statement: Statement) -> str:

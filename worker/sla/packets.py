@@ -70,7 +70,7 @@ def handoff_identity(ticket_id: str, handoff: Handoff, kind: str, retracted: int
 def plan(told: Iterable[Told], custody: Custody, at: int, settle: int, judged_from: int) -> list[Statement]:
     """What is to be told when the clock stands at `at` (UTC ms), by boundary.
 
-    Boundaries before `judged_from` were judged by another rota, and keep what was told of them.
+    Boundaries before `judged_from` were judged by another rota, and keep what was told of them: `_left_open` says what else.
     """
     keys: dict[tuple[int, str], tuple[list[Handoff], list[Told]]] = {}
     for handoff in custody.handoffs:
@@ -79,9 +79,29 @@ def plan(told: Iterable[Told], custody: Custody, at: int, settle: int, judged_fr
         keys.setdefault((one.boundary, one.outgoing), ([], []))[1].append(one)
     found: list[Statement] = []
     for boundary, outgoing in sorted(keys):
-        if boundary >= judged_from:
-            found += _at_boundary(*keys[boundary, outgoing], at, settle, judged_from)
+        judge = _at_boundary if boundary >= judged_from else _left_open
+        found += judge(*keys[boundary, outgoing], at, settle, judged_from)
     return found
+
+
+def _left_open(handoffs: list[Handoff], told: list[Told], at: int, settle: int, judged_from: int) -> list[Statement]:
+    """Of a boundary that passed before the rules changed: the end of a proposal that nobody told, and what follows a miss."""
+    standing = [one for one in told if one.standing]
+    ended = {one.number for one in standing if one.kind == "cancelled"}
+    proposals = {one.number: one for one in standing if one.kind == "proposed" and one.number not in ended}
+    has_verdict = any(one.kind in ("completed", "missed") for one in standing)
+    if not has_verdict and not proposals:
+        return []
+    found = _at_boundary(handoffs, told, at, settle, judged_from)
+    if not has_verdict and any(one.kind == "proposed" for one in found):
+        # Whom these rules would have proposed it to instead can't take it over any more.
+        gone = [one for one in found if one.kind == "cancelled" and one.handoff.number in proposals]
+        return [replace(one, undone=(*one.undone, proposals[one.handoff.number])) for one in gone]
+    if not has_verdict:
+        return found
+    if any(one.retracts is not None and not one.retracts.late_at for one in found):
+        return []  # these rules would have judged otherwise
+    return [one for one in found if one.kind == "escalated" or one.late_at]
 
 
 def _at_boundary(handoffs: list[Handoff], told: list[Told], at: int, settle: int, judged_from: int) -> list[Statement]:
