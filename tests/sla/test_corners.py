@@ -330,6 +330,32 @@ def test_of_boundaries_that_other_rules_judged_only_what_was_left_open_is_told(
     assert plan(after, custody(*facts), 2000, 0, 1001) == []
 
 
+@pytest.mark.parametrize("keeps_its_book", [False, True])
+@pytest.mark.parametrize("looked", ["2026-05-13T06:10:00Z", "2026-05-13T06:30:00Z", "2026-05-13T07:30:00Z", None])
+def test_boundaries_that_nobody_judged_before_the_rules_changed_are_judged(
+    looked: str | None, keeps_its_book: bool
+) -> None:
+    """From Sydney to Bengaluru at 07:00, escalated at 07:45; found by the simulation, with seed 73305."""
+    old = rules_of({})
+    new = replace(old, digest="newer", remembered={})
+    ticket: Ticket | None = opened(old)
+    if looked is not None:
+        ticket = apply(ticket, Tick(instant(looked)), old).ticket
+    assert ticket is not None
+    said = [one.kind for one in ticket.said.handoffs]
+    if not keeps_its_book:
+        ticket = unpack(pack(ticket, _wake_of(ticket, old)), "T1", old.digest)
+        ticket = unpack(pack(ticket, _wake_of(ticket, old)), "T1", new.digest)
+    first = apply(ticket, Tick(instant("2026-05-13T07:50:00Z")), new)
+    assert said + [one.kind for one in first.handoffs] == ["proposed", "missed", "escalated"]
+    again = apply(first.ticket, Tick(instant("2026-05-13T08:00:00Z")), replace(new, digest="newest", remembered={}))
+    assert again.handoffs == ()
+
+
+def _wake_of(ticket: Ticket, law: Rules) -> int | None:
+    return apply(ticket, Tick(0), law).wake_at
+
+
 def words(statement: Statement) -> str:
     late = " late" if statement.late_at else ""
     reason = "" if statement.reason is None else f" {statement.reason}"

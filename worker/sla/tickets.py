@@ -35,8 +35,8 @@ FOLDED_AT_ONCE = 16
 class Ticket(msgspec.Struct, frozen=True, gc=False):
     """One ticket: its facts in the order in which they happened, what was said, and what follows from the facts.
 
-    `book` is derived from `fold` and `facts` under the rules with `rules_digest`; it is rebuilt when missing. `unsaid`: as
-    `unsaid_of` found it before the Book went missing.
+    `book` is derived from `fold` and `facts` under the rules with `rules_digest`; it is rebuilt when missing. Of a ticket
+    whose Book is missing, by the rules that judged it: `unsaid`, as `unsaid_of` finds it, and when it needs a look (UTC ms).
     """
 
     ticket_id: str
@@ -46,6 +46,7 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
     fold: Fold | None = None
     book: Book | None = None
     unsaid: tuple[tuple[str, str], ...] = ()
+    looks_at: int | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -125,6 +126,7 @@ def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
     if ticket.rules_digest == rules.digest:
         return ticket if ticket.book is not None else replace(ticket, book=_book(ticket.facts, ticket.fold, rules))
     book, unsaid = _book(ticket.facts, ticket.fold, rules), unsaid_of(ticket)
+    looks_at = ticket.looks_at if ticket.book is None else _wake(ticket, rules)
     timers = () if book is None else (*book.past, *book.timers) if book.past else book.timers
     ended = [(t.metric, t.armed_by) for t in timers if t.state in ("met", "cancelled")]
     said = Record(
@@ -133,6 +135,7 @@ def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
         rejudged_at=at,
         finished=tuple([cycle for cycle in ended if cycle not in unsaid]),
         handoffs=ticket.said.handoffs,
+        judged_from=at if looks_at is None else min(looks_at, at),
     )
     return Ticket(ticket.ticket_id, ticket.facts, said, rules.digest, ticket.fold, book)
 
@@ -422,8 +425,9 @@ def as_of(ticket: Ticket, at: int, rules: Rules) -> Book | None:
 
 def _judged_from(ticket: Ticket) -> int:
     """Boundaries before this instant keep what was told of them: another rota judged them, or they are folded."""
-    folded = -(2**62) if ticket.fold is None else ticket.fold.until + 1
-    return max(folded, -(2**62) if ticket.said.rejudged_at is None else ticket.said.rejudged_at)
+    said, folded = ticket.said, -(2**62) if ticket.fold is None else ticket.fold.until + 1
+    judged = said.rejudged_at if said.judged_from is None else said.judged_from
+    return folded if judged is None else max(folded, judged)
 
 
 def _wake(ticket: Ticket, rules: Rules) -> int | None:

@@ -61,7 +61,8 @@ class Breached(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class Record(msgspec.Struct, frozen=True, gc=False):
     """What was said of a ticket. When the rules changed, at `rejudged_at` (UTC ms), cycles in `finished`
-    (metric, arming event) keep the verdict they had.
+    (metric, arming event) keep the verdict they had, and so do boundaries before `judged_from`: what came to pass since then
+    had been judged by nobody.
     """
 
     warned: tuple[Warned, ...] = ()
@@ -69,6 +70,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     rejudged_at: int | None = None
     finished: tuple[tuple[str, str], ...] = ()
     handoffs: tuple[Told, ...] = ()
+    judged_from: int | None = None
 
 
 def was_warned(warned: Iterable[Warned], timer: Timer, mark: Mark) -> bool:
@@ -188,7 +190,9 @@ class Speech:
     def record_after(self, handoffs: tuple[Told, ...]) -> Record:
         """What has been said of the ticket now; `handoffs` is what was told of those."""
         record = self.record
-        return Record(tuple(self.warned), tuple(self.breached), record.rejudged_at, record.finished, handoffs)
+        return Record(
+            tuple(self.warned), tuple(self.breached), record.rejudged_at, record.finished, handoffs, record.judged_from
+        )
 
     @property
     def signals(self) -> tuple[Signal, ...]:
