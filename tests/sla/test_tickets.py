@@ -270,6 +270,17 @@ def test_a_breach_that_nobody_said_before_the_rules_changed_is_said(keeps_its_bo
     assert apply(outcome.ticket, Tick(instant("2026-05-13T12:00:00Z")), newest).signals == ()
 
 
+def test_a_cycle_that_runs_again_after_the_rules_changed_is_judged() -> None:
+    old = rules(targets={"resolution": "1h"})
+    desk = Desk(old).hears(created("2026-05-13T10:00:00Z"), event("2026-05-13T10:30:00Z", status="resolved"))
+    assert desk.clock("2026-05-13T10:31:00Z") == []
+    desk.rules = replace(old, digest="newer", remembered={})
+    assert desk.clock("2026-05-13T10:40:00Z") == []
+    desk.hears(event("2026-05-13T11:00:00Z", status="open"), event("2026-05-13T11:40:00Z", status="resolved"))
+    assert desk.clock("2026-05-13T12:00:00Z") == ["breached resolution"]
+    assert desk.signals[0].due == instant("2026-05-13T11:30:00Z")
+
+
 def test_what_ended_under_older_rules_is_not_unsaid_under_those_after_the_next() -> None:
     lax, strict = rules(targets={"first_response": "30m"}), rules(targets={"first_response": "5m"})
     desk = Desk(lax).hears(created("2026-05-13T10:00:00Z"), event("2026-05-13T10:10:00Z", message="agent"))

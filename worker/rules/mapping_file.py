@@ -121,7 +121,10 @@ class Compiler:
         created = self._dict(node, "created")
         self._names(created, (*FIELDS, "fields"), "field", need=("event_id", "occurred_at"))
         listed = created.get("fields", [])
-        for place, name in enumerate(listed if isinstance(listed, list) else []):
+        if not isinstance(listed, list):
+            self._at(created, "fields", '"fields" wants a list of names')
+            listed = []
+        for place, name in enumerate(listed):
             if not _is_among(name, node) or name in ALWAYS:
                 self.faults.unknown(_item_line(listed, place), "field", name, set(node) & set(FIELDS) - set(ALWAYS))
         own = {name: created[name] for name in created if name != "fields"}
@@ -130,7 +133,7 @@ class Compiler:
         lookup = dict(row)
         merged = {"ticket_id": lookup.get("ticket_id", _nothing), **dict(first)}
         ordered = tuple((n, merged[n]) for n in FIELDS if n in merged)
-        return Snapshots(merged["ticket_id"], row, ordered, tuple(n for n in FIELDS if n in (listed or ())))
+        return Snapshots(merged["ticket_id"], row, ordered, tuple(n for n in FIELDS if n in listed))
 
     def finish(self) -> None:
         """What only the whole file shows: tables that nothing uses."""

@@ -313,7 +313,11 @@ def _proposed(custody: Custody, at: int) -> Custody:
     end = custody.boundary
     assert end is not None  # callers ask first
     assert end.incoming is not None
-    number = 1 + sum(1 for old in custody.past if old.boundary == end.at and old.outgoing == end.outgoing)
+    number = 1
+    for old in reversed(custody.past):  # in the order of their boundaries; thousands, where a ticket is years old
+        if old.boundary < end.at:
+            break
+        number += old.boundary == end.at and old.outgoing == end.outgoing
     proposed = Handoff(end.at, end.outgoing, end.incoming, number, max(at, end.proposed_at), end.overlap_from)
     return replace(custody, open=proposed, boundary=None, until=None, next_at=end.at)
 

@@ -89,7 +89,8 @@ def _left_open(handoffs: list[Handoff], told: list[Told], at: int, settle: int, 
     standing = [one for one in told if one.standing]
     ended = {one.number for one in standing if one.kind == "cancelled"}
     proposals = {one.number: one for one in standing if one.kind == "proposed" and one.number not in ended}
-    has_verdict = any(one.kind in ("completed", "missed") for one in standing)
+    told_to = [one.incoming for one in standing if one.kind in ("completed", "missed")]
+    has_verdict = bool(told_to)
     if not has_verdict and not proposals:
         return []
     found = _at_boundary(handoffs, told, at, settle, judged_from)
@@ -101,7 +102,7 @@ def _left_open(handoffs: list[Handoff], told: list[Told], at: int, settle: int, 
         return found
     if any(one.retracts is not None and not one.retracts.late_at for one in found):
         return []  # these rules would have judged otherwise
-    return [one for one in found if one.kind == "escalated" or one.late_at]
+    return [one for one in found if (one.kind == "escalated" or one.late_at) and one.handoff.incoming in told_to]
 
 
 def _at_boundary(handoffs: list[Handoff], told: list[Told], at: int, settle: int, judged_from: int) -> list[Statement]:

@@ -249,15 +249,13 @@ def read(data: bytes, ticket_id: str, rules_digest: str = "") -> tuple[Ticket, W
         facts = tuple([_event(ticket_id, fact) for fact in found])
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
         raise RowDamaged(f"{ticket_id}: {error}") from error
-    is_current = is_judged_by(data, rules_digest)
     ticket = Ticket(
         ticket_id,
         facts,
         Record(row.warned, row.breached, row.rejudged_at, row.finished, row.handoffs, row.judged_from),
-        rules_digest if is_current else f"stamp:{data[_STAMP].hex()}",
+        rules_digest if is_judged_by(data, rules_digest) else f"stamp:{data[_STAMP].hex()}",
         row.fold,
         unsaid=row.unsaid,
-        looks_at=None if is_current else wake_of(data, ticket_id),
     )
     data, head = bytes(row.facts), _head(len(facts))
     # Another encoder may write a longer head than it needs; ours never does.

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 _END_OF_TIME = 2**61
 
+#: So many signals of handoffs are remembered of a ticket, then those of its last three hundred boundaries only: of a critical one
+#: that nobody closes in half a year. Ten years would make a row that no changelog takes.
+TOLD_CAP = 1_800
+
 #: How many facts beyond the horizon are folded at once, so that folding costs little for each.
 FOLDED_AT_ONCE = 16
 
@@ -35,8 +39,8 @@ FOLDED_AT_ONCE = 16
 class Ticket(msgspec.Struct, frozen=True, gc=False):
     """One ticket: its facts in the order in which they happened, what was said, and what follows from the facts.
 
-    `book` is derived from `fold` and `facts` under the rules with `rules_digest`; it is rebuilt when missing. Of a ticket
-    whose Book is missing, by the rules that judged it: `unsaid`, as `unsaid_of` finds it, and when it needs a look (UTC ms).
+    `book` is derived from `fold` and `facts` under the rules with `rules_digest`; it is rebuilt when missing. `unsaid`: as
+    `unsaid_of` found it before the Book went missing.
     """
 
     ticket_id: str
@@ -46,7 +50,6 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
     fold: Fold | None = None
     book: Book | None = None
     unsaid: tuple[tuple[str, str], ...] = ()
-    looks_at: int | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -126,7 +129,6 @@ def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
     if ticket.rules_digest == rules.digest:
         return ticket if ticket.book is not None else replace(ticket, book=_book(ticket.facts, ticket.fold, rules))
     book, unsaid = _book(ticket.facts, ticket.fold, rules), unsaid_of(ticket)
-    looks_at = ticket.looks_at if ticket.book is None else _wake(ticket, rules)
     timers = () if book is None else (*book.past, *book.timers) if book.past else book.timers
     ended = [(t.metric, t.armed_by) for t in timers if t.state in ("met", "cancelled")]
     said = Record(
@@ -135,7 +137,6 @@ def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
         rejudged_at=at,
         finished=tuple([cycle for cycle in ended if cycle not in unsaid]),
         handoffs=ticket.said.handoffs,
-        judged_from=at if looks_at is None else min(looks_at, at),
     )
     return Ticket(ticket.ticket_id, ticket.facts, said, rules.digest, ticket.fold, book)
 
@@ -248,7 +249,10 @@ def _shortened(ticket: Ticket, rules: Rules, *, early: bool = False) -> tuple[Ti
     kept = tuple(f for f in facts if f.occurred_at > until)
     if old.custody is not None:
         told = tuple(one for one in ticket.said.handoffs if one.boundary <= until)
-        if any(s.handoff.boundary <= until for s in plan(told, old.custody, until, 0, _judged_from(ticket))):
+        if any(
+            s.handoff.boundary <= until
+            for s in plan(told, old.custody, until, 0, _judged_from(ticket.said, ticket.fold))
+        ):
             return ticket, ()
     live = {t.armed_by for t in old.timers} | {f.event_id for f in kept}
     folded = replace(
@@ -362,9 +366,19 @@ def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
         return Outcome(None, speech.signals, packets, counts=("forgotten",), historic=historic)
     if not speech.changed and told is ticket.said.handoffs:
         return Outcome(ticket, wake_at=_looked_at(ticket, now, ticket.said, rules, tick.settle), changed=False)
-    said = speech.record_after(told)
+    said = _without_oldest(speech.record_after(told))
     wake_at = _looked_at(ticket, now, said, rules, tick.settle)
     return Outcome(replace(ticket, said=said), speech.signals, packets, wake_at, historic=historic)
+
+
+def _without_oldest(said: Record) -> Record:
+    """What was said, without what was told of the oldest boundaries where there are very many: they keep their verdicts."""
+    if len(said.handoffs) <= TOLD_CAP:
+        return said
+    boundaries = sorted({one.boundary for one in said.handoffs})
+    closed = boundaries[-(TOLD_CAP // 6)] - 1
+    kept = tuple([one for one in said.handoffs if one.boundary > closed])
+    return replace(said, handoffs=kept, judged_from=closed + 1)
 
 
 def _handed_over(
@@ -376,17 +390,26 @@ def _handed_over(
         return told, (), 0
     packets: list[HandoffSignal] = []
     historic, look = 0, _Look(ticket, rules)
-    for statement in plan(told, custody, tick.at, tick.settle, _judged_from(ticket)):
+    statements = plan(told, custody, tick.at, tick.settle, _judged_from(ticket.said, ticket.fold))
+    if not statements:
+        return told, (), 0
+    # By boundary: a ticket that is years old when it comes has thousands of them.
+    known: dict[tuple[int, str], tuple[Told, ...]] = {}
+    for one in told:
+        place = one.boundary, one.outgoing
+        known[place] = (*known.get(place, ()), one)
+    for statement in statements:
         handoff = statement.handoff
-        open_before = any(
-            one.boundary == handoff.boundary and one.outgoing == handoff.outgoing and not one.historic for one in told
-        )
+        place = handoff.boundary, handoff.outgoing
+        here = known.get(place, ())
+        open_before = any(not one.historic for one in here)
         late_start = handoff.boundary < tick.announce_from and not open_before
-        told, one = remember(told, statement, ticket.ticket_id, historic=late_start)
+        known[place], one = remember(here, statement, ticket.ticket_id, historic=late_start)
         if late_start:
             historic += statement.kind in ("completed", "missed")
             continue
         packets.append(signal(statement, one, ticket.ticket_id, rota, look))
+    told = tuple([one for here in known.values() for one in here])
     return told, tuple(packets), historic
 
 
@@ -423,11 +446,10 @@ def as_of(ticket: Ticket, at: int, rules: Rules) -> Book | None:
     return ticket.book if book is None else seen_at(book, at, rules)
 
 
-def _judged_from(ticket: Ticket) -> int:
-    """Boundaries before this instant keep what was told of them: another rota judged them, or they are folded."""
-    said, folded = ticket.said, -(2**62) if ticket.fold is None else ticket.fold.until + 1
-    judged = said.rejudged_at if said.judged_from is None else said.judged_from
-    return folded if judged is None else max(folded, judged)
+def _judged_from(said: Record, fold: Fold | None) -> int:
+    """Boundaries before this instant keep what was told of them: another rota judged them, or they are folded, or too many."""
+    folded = None if fold is None else fold.until + 1
+    return max([at for at in (folded, said.rejudged_at, said.judged_from) if at is not None], default=-_END_OF_TIME)
 
 
 def _wake(ticket: Ticket, rules: Rules) -> int | None:
@@ -455,7 +477,7 @@ def _looked_at(ticket: Ticket, book: Book, record: Record, rules: Rules, settle:
         if old.standing and not borne_out(book, old):
             at = _sooner(at, old.due)
     if book.custody is not None and (record.handoffs or book.custody.handoffs):
-        for statement in plan(record.handoffs, book.custody, _END_OF_TIME, 0, _judged_from(ticket)):
+        for statement in plan(record.handoffs, book.custody, _END_OF_TIME, 0, _judged_from(record, ticket.fold)):
             if statement.at >= _END_OF_TIME - 1:  # late evidence: as soon as the clock has passed it
                 at = _sooner(at, book.last[0])
             else:

@@ -61,8 +61,7 @@ class Breached(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class Record(msgspec.Struct, frozen=True, gc=False):
     """What was said of a ticket. When the rules changed, at `rejudged_at` (UTC ms), cycles in `finished`
-    (metric, arming event) keep the verdict they had, and so do boundaries before `judged_from`: what came to pass since then
-    had been judged by nobody.
+    (metric, arming event) keep the verdict they had. `judged_from`: boundaries before it are no longer remembered.
     """
 
     warned: tuple[Warned, ...] = ()
@@ -83,7 +82,10 @@ def was_warned(warned: Iterable[Warned], timer: Timer, mark: Mark) -> bool:
 
 def is_closed_case(record: Record, timer: Timer) -> bool:
     """Did this cycle end before the rules changed, with all said of it? Then it keeps the verdict that it had (SPEC 6)."""
-    return timer.state in ("met", "cancelled") and (timer.metric, timer.armed_by) in record.finished
+    if timer.state not in ("met", "cancelled") or (timer.metric, timer.armed_by) not in record.finished:
+        return False
+    # Reopened since, and ended again: that is judged by the rules that were in force then.
+    return record.rejudged_at is None or timer.ended_at is None or timer.ended_at <= record.rejudged_at
 
 
 def is_said(breached: Iterable[Breached], timer: Timer) -> bool:
