@@ -130,9 +130,8 @@ class Race:
                 for _ in range(LOOK):
                     watch.note()
                     await asyncio.sleep(0.25)
-            for _ in range(
-                16
-            ):  # what is applied is to be committed: two thousand records of each lane are on their way
+            # What is applied is to be committed: two thousand records of each lane are on their way.
+            for _ in range(16):
                 await asyncio.sleep(0.25)
                 watch.note()
             peak = memory_of(worker.process.pid, "VmHWM") / 1e6

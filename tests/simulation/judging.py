@@ -198,7 +198,12 @@ def _kept(
     yield from _differences("a standing breach", _standing(of(signals), at), _standing(wanted, at))
     # Of a boundary that passed before the new rules came, and whose proposal nobody had told, nothing is told.
     proposed = {_place(one) for one in handoffs if one["kind"] == "proposed"}
-    boundaries = [one for one in boundaries if _place(one) in proposed]
+    rejudged = {key.decode(): unpack(row, key.decode()).said.rejudged_at or 0 for key, row in _table(run).items()}
+    boundaries = [
+        one
+        for one in boundaries
+        if _place(one) in proposed or instant(one["boundary"]["utc"]) >= rejudged.get(one["ticket_id"], 0)
+    ]
     yield from _differences("a handoff's verdict", _verdicts(of(handoffs), at), _verdicts(boundaries, at))
 
 

@@ -90,16 +90,15 @@ def _left_open(handoffs: list[Handoff], told: list[Told], at: int, settle: int, 
     ended = {one.number for one in standing if one.kind == "cancelled"}
     proposals = {one.number: one for one in standing if one.kind == "proposed" and one.number not in ended}
     told_to = [one.incoming for one in standing if one.kind in ("completed", "missed")]
-    has_verdict = bool(told_to)
-    if not has_verdict and not proposals:
+    if not told_to and not proposals:
         return []
     found = _at_boundary(handoffs, told, at, settle, judged_from)
-    if not has_verdict and any(one.kind == "proposed" for one in found):
+    if not told_to:
+        if all(one.kind != "proposed" for one in found):
+            return found
         # Whom these rules would have proposed it to instead can't take it over any more.
         gone = [one for one in found if one.kind == "cancelled" and one.handoff.number in proposals]
         return [replace(one, undone=(*one.undone, proposals[one.handoff.number])) for one in gone]
-    if not has_verdict:
-        return found
     if any(one.retracts is not None and not one.retracts.late_at for one in found):
         return []  # these rules would have judged otherwise
     return [one for one in found if (one.kind == "escalated" or one.late_at) and one.handoff.incoming in told_to]

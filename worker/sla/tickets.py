@@ -24,6 +24,7 @@ from worker.sla.verdicts import Record, Speech, Warned, borne_out, is_closed_cas
 
 if TYPE_CHECKING:
     from worker.sla.policies import Rules
+    from worker.sla.timers import Timer
 
 
 _END_OF_TIME = 2**61
@@ -129,7 +130,7 @@ def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
     if ticket.rules_digest == rules.digest:
         return ticket if ticket.book is not None else replace(ticket, book=_book(ticket.facts, ticket.fold, rules))
     book, unsaid = _book(ticket.facts, ticket.fold, rules), unsaid_of(ticket)
-    timers = () if book is None else (*book.past, *book.timers) if book.past else book.timers
+    timers = () if book is None else _cycles(book)
     ended = [(t.metric, t.armed_by) for t in timers if t.state in ("met", "cancelled")]
     said = Record(
         ticket.said.warned,
@@ -139,6 +140,11 @@ def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
         handoffs=ticket.said.handoffs,
     )
     return Ticket(ticket.ticket_id, ticket.facts, said, rules.digest, ticket.fold, book)
+
+
+def _cycles(book: Book) -> tuple[Timer, ...]:
+    """All its timers, earlier cycles of which something was to be said first."""
+    return (*book.past, *book.timers) if book.past else book.timers
 
 
 def unsaid_of(ticket: Ticket) -> tuple[tuple[str, str], ...]:
@@ -152,7 +158,7 @@ def unsaid_of(ticket: Ticket) -> tuple[tuple[str, str], ...]:
     return tuple(
         [
             (timer.metric, timer.armed_by)
-            for timer in ((*book.past, *book.timers) if book.past else book.timers)
+            for timer in _cycles(book)
             if timer.breach is not None
             and timer.state in ("met", "cancelled")
             and not is_said(said.breached, timer)
@@ -241,7 +247,7 @@ def _shortened(ticket: Ticket, rules: Rules, *, early: bool = False) -> tuple[Ti
     old = _book(tuple(f for f in facts if f.occurred_at <= until), ticket.fold, rules)
     if old is None or old.opened_at > until or any(w.owed is not None for w in ticket.said.warned):
         return ticket, ()
-    timers = (*old.past, *old.timers)
+    timers = _cycles(old)
     if any(t.breach is not None and not is_said(ticket.said.breached, t) for t in timers):
         return ticket, ()
     if any(m.mark is not None and not was_warned(ticket.said.warned, t, m.mark) for t in timers for m in t.reached):
@@ -318,7 +324,7 @@ def _owing(ticket_id: str, said: Record, book: Book | None, known: int, rules: R
             return said
     fresh = [
         Warned(t.metric, t.armed_by, m.mark.text, m.at, warning(ticket_id, book, t, m, rules.rota))
-        for t in (*book.past, *book.timers)
+        for t in _cycles(book)
         for m in t.reached
         if m.mark is not None and m.at < known and not was_warned(said.warned, t, m.mark)
     ]
@@ -355,7 +361,7 @@ def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
     now = seen_at(book, tick.at, rules)
     speech = Speech(ticket.ticket_id, ticket.said, now, tick, rules.rota)
     speech.retract(now)
-    for timer in (*now.past, *now.timers):
+    for timer in _cycles(now):
         speech.warn(timer)
         if timer.breach is not None:
             speech.breach(timer, timer.breach)
@@ -462,7 +468,7 @@ def _wake(ticket: Ticket, rules: Rules) -> int | None:
 def _looked_at(ticket: Ticket, book: Book, record: Record, rules: Rules, settle: int) -> int | None:
     """When a ticket next needs a look that stands as in `book`, and of which `record` was said."""
     at = book.next_at
-    for timer in (*book.past, *book.timers) if book.past else book.timers:
+    for timer in _cycles(book):
         if record.finished and is_closed_case(record, timer):
             continue
         if timer.breach is not None and not is_said(record.breached, timer):

@@ -24,8 +24,7 @@ log = logging.getLogger(__name__)
 _OPENING_S = 20.0
 _PARKED_S = 600.0
 #: Judging ahead: a slice, how much of one is left to everything else after it, how often is looked where there was nothing to
-#: do, and from when on (ms) what is due comes first. After a look that took
-#: longer than a slice it rests for `_RESTS` times as long.
+#: do, and from when on (ms) what is due comes first. After a look longer than a slice it rests for `_RESTS` times as long.
 _SLICE_S, _REST, _RESTS, _LOOK_S, _LATE_MS = 0.001, 0.5, 10, 0.25, 50
 _ENDS_S = 5.0
 
@@ -94,10 +93,8 @@ class Lanes:
                     began = shop.monotonic()
                     is_crowded = lane.is_open and lane.desk.foresees()
                     looked = shop.monotonic() - began
-                    if looked > _SLICE_S:
-                        await asyncio.sleep(
-                            _RESTS * looked
-                        )  # what is due shall not wait for one lane's look after another's
+                    if looked > _SLICE_S:  # what is due shall not wait for one lane's look after another's
+                        await asyncio.sleep(_RESTS * looked)
                     elif is_crowded and self._is_in_time() and not shop.turns.is_taken():
                         judged = True
                         lane.desk.foresee(began + _SLICE_S)
