@@ -159,6 +159,38 @@ def test_what_is_said_after_an_outage_does_not_depend_on_which_source_was_read_f
     assert said[0] == said[1]
 
 
+@given(
+    st.sampled_from(POLICIES),
+    HISTORY,
+    st.lists(st.integers(0, 2000), min_size=15, max_size=15),
+    st.lists(st.integers(0, 20 * 1440), max_size=3),
+)
+@settings(max_examples=examples(250), deadline=None)
+def test_rules_that_come_into_force_anew_and_say_the_same_change_nothing_that_is_said(
+    policy: Any, history: list[tuple[int, dict[str, Any]]], late: list[int], looks: list[int]
+) -> None:
+    """What the rules before them left unsaid, a breach or the retraction of one, is said by them."""
+    policy = replace(policy, forget_ms=400 * 86_400_000, horizon_ms=400 * 86_400_000, orphan_ms=400 * 86_400_000)
+    events: list[Any] = [
+        replace(e, known_at=e.occurred_at + 60_000 * m) for e, m in zip(facts("agent", history), late, strict=False)
+    ]
+    as_it_came = sorted(events, key=lambda e: (e.known_at, e.occurred_at, e.event_id))
+    steps = sorted([(e.known_at, e) for e in as_it_came] + [(START + 60_000 * at, None) for at in looks], key=lambda s: s[0])
+    said = []
+    for anew in (False, True):
+        desk = Desk(policy)
+        for at, fact in steps:
+            if fact is None:
+                desk.clock(datetime.fromtimestamp(at / 1000, tz=UTC).isoformat())
+            else:
+                desk.hears(fact)
+        if anew:
+            desk.rules = replace(policy, digest="anew", remembered={})
+        desk.clock(END)
+        said.append([(one.kind, one.metric, one.cycle, one.due, one.id) for one in desk.signals])
+    assert said[0] == said[1]
+
+
 @given(st.integers(0, 20 * 1440), st.integers(1, 5 * 1440), st.integers(0, 1440), st.integers(1, 2880))
 @settings(max_examples=examples(150), deadline=None)
 def test_a_pause_never_brings_a_due_nearer(opened: int, target: int, after: int, length: int) -> None:
@@ -196,6 +228,18 @@ def test_a_reply_that_was_there_in_time_leaves_nothing_owed_whatever_was_read_fi
     reply = event("2026-05-11T10:30:00Z", "reply", known_at="2026-05-11T10:50:00Z", message="agent")
     for order in ([opened, reply], [reply, opened]):
         assert Desk(law).hears(*order).clock("2026-05-11T14:00:00Z") == []
+
+
+def test_of_two_facts_that_came_at_one_instant_neither_leaves_a_warning_owed_that_the_other_one_voids() -> None:
+    """No clock ran between them, so the ticket never stood as one of them alone would have it: open after 10:30."""
+    law = rules(targets={"periodic_update": "2h"}, warn=[0.5])
+    opened, closed = created("2026-05-11T10:00:00Z"), event("2026-05-11T10:05:00Z", "closed", status="resolved")
+    reply = event("2026-05-11T10:10:00Z", "reply", message="agent")
+    reopened = event("2026-05-11T10:06:00Z", "reopened", known_at="2026-05-11T13:00:00Z", status="open")
+    again = event("2026-05-11T10:30:00Z", "again", known_at="2026-05-11T13:00:00Z", status="resolved")
+    for late in ([reopened, again], [again, reopened]):
+        for order in ([opened, closed, reply, *late], [closed, reply, *late, opened]):
+            assert Desk(law).hears(*order).clock("2026-05-11T14:00:00Z") == []
 
 
 @settings(max_examples=examples(300), deadline=None)

@@ -162,6 +162,21 @@ def test_settling_delays_a_verdict_and_not_a_proposal() -> None:
     assert [s.kind for s in outcome.handoffs] == ["missed"]
 
 
+def test_a_late_take_up_within_the_settling_wakes_nobody_before_its_end() -> None:
+    rules = rules_of({})
+    told = {"event_id": "e1", "ticket_id": "T1", "type": "ticket-created", "severity": "L1", "region": "au",
+            "occurred_at": "2026-05-13T01:00:00Z", "opened_by": {"role": "customer"}}  # fmt: skip
+    taken = {"event_id": "e2", "ticket_id": "T1", "type": "ticket-updated", "occurred_at": "2026-05-13T07:00:02Z",
+             "handoff": {"acknowledged_by": "bengaluru", "boundary": "2026-05-13T07:00:00Z"}}  # fmt: skip
+    ticket = apply(None, fact(told, instant(told["occurred_at"])), rules).ticket
+    ticket = apply(ticket, fact(taken, instant(taken["occurred_at"])), rules).ticket
+    outcome = apply(ticket, Tick(instant("2026-05-13T07:00:03Z"), settle=5000), rules)
+    assert [s.kind for s in outcome.handoffs] == ["proposed"]
+    assert outcome.wake_at == instant("2026-05-13T07:00:05Z")
+    outcome = apply(outcome.ticket, Tick(instant("2026-05-13T07:00:05.001Z"), settle=5000), rules)
+    assert [(s.kind, s.late_ms) for s in outcome.handoffs] == [("missed", None), ("completed", 2000)]
+
+
 def test_half_a_year_told_at_once_is_what_each_day_would_have_told() -> None:
     """After a long silence hundreds of packets are written in one look, each with what the facts said at its own instant."""
     rules, start = rules_of({}), instant("2026-03-02T00:30:00Z")

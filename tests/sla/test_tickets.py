@@ -11,7 +11,7 @@ from tests.oracles.stories import instant
 from tests.sla.world import NEW_YORK, Desk, after, created, event, rules
 from worker.sla.events import Tick
 from worker.sla.rows import VERSION, RowDamaged, RowFromFuture, pack, unpack
-from worker.sla.tickets import apply, unsaid_of, view
+from worker.sla.tickets import Unsaid, apply, unsaid_of, view
 from worker.sla.timers import TRANSITIONS, change
 
 HALF_HOUR = {"first_response": "30m"}
@@ -256,7 +256,7 @@ def test_a_breach_that_nobody_said_before_the_rules_changed_is_said(keeps_its_bo
     ):
         ticket = apply(ticket, fact, old).ticket
         assert ticket is not None
-    assert unsaid_of(ticket) == (("first_response", "created"),)
+    assert unsaid_of(ticket) == (Unsaid("first_response", "created"),)
     if not keeps_its_book:
         ticket = unpack(pack(ticket), "T1", old.digest)
         ticket = unpack(pack(ticket), "T1", old.digest)  # as by a lane that writes what it has not judged

@@ -26,7 +26,7 @@ from worker.sla import tallies
 from worker.sla.events import Acknowledgement, Event, Message, Opener
 from worker.sla.folds import Fold
 from worker.sla.packets import Told
-from worker.sla.tickets import Ticket, unsaid_of
+from worker.sla.tickets import Ticket, Unsaid, unsaid_of
 from worker.sla.verdicts import Breached, Record, Warned
 
 VERSION = 2
@@ -78,7 +78,7 @@ class _Row(msgspec.Struct, array_like=True):
     rejudged_at: int | None = None
     finished: tuple[tuple[str, str], ...] = ()
     handoffs: tuple[Told, ...] = ()
-    unsaid: tuple[tuple[str, str], ...] = ()
+    unsaid: tuple[Unsaid, ...] = ()
     judged_from: int | None = None
 
 

@@ -11,7 +11,7 @@ breach, as long as ticks are given only for instants that the sources have been 
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -37,6 +37,14 @@ TOLD_CAP = 1_800
 FOLDED_AT_ONCE = 16
 
 
+class Unsaid(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the rules that judged a ticket make of one cycle (named by its arming event), and nobody has said yet."""
+
+    metric: str
+    armed_by: str
+    kind: Literal["breached", "retracted"] = "breached"
+
+
 class Ticket(msgspec.Struct, frozen=True, gc=False):
     """One ticket: its facts in the order in which they happened, what was said, and what follows from the facts.
 
@@ -50,7 +58,7 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
     rules_digest: str = ""
     fold: Fold | None = None
     book: Book | None = None
-    unsaid: tuple[tuple[str, str], ...] = ()
+    unsaid: tuple[Unsaid, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -129,14 +137,22 @@ def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
     """The ticket with its Book, which a row does not carry, judged by these rules."""
     if ticket.rules_digest == rules.digest:
         return ticket if ticket.book is not None else replace(ticket, book=_book(ticket.facts, ticket.fold, rules))
-    book, unsaid = _book(ticket.facts, ticket.fold, rules), unsaid_of(ticket)
+    book = _book(ticket.facts, ticket.fold, rules)
+    if book is None and ticket.said == Record():
+        return replace(ticket, rules_digest=rules.digest)  # nobody has judged it yet
+    unsaid = {(one.metric, one.armed_by, one.kind) for one in unsaid_of(ticket)}
     timers = () if book is None else _cycles(book)
     ended = [(t.metric, t.armed_by) for t in timers if t.state in ("met", "cancelled")]
     said = Record(
         ticket.said.warned,
-        tuple([replace(b, kept=True) if b.standing else b for b in ticket.said.breached]),
+        tuple(
+            [
+                replace(b, kept=True) if b.standing and (b.metric, b.armed_by, "retracted") not in unsaid else b
+                for b in ticket.said.breached
+            ]
+        ),
         rejudged_at=at,
-        finished=tuple([cycle for cycle in ended if cycle not in unsaid]),
+        finished=tuple([cycle for cycle in ended if (*cycle, "breached") not in unsaid]),
         handoffs=ticket.said.handoffs,
     )
     return Ticket(ticket.ticket_id, ticket.facts, said, rules.digest, ticket.fold, book)
@@ -147,24 +163,27 @@ def _cycles(book: Book) -> tuple[Timer, ...]:
     return (*book.past, *book.timers) if book.past else book.timers
 
 
-def unsaid_of(ticket: Ticket) -> tuple[tuple[str, str], ...]:
-    """Cycles (metric, arming event) that ended after their due, by the rules that judged the ticket, and nobody has said so.
+def unsaid_of(ticket: Ticket) -> tuple[Unsaid, ...]:
+    """By the rules that judged the ticket: breaches of cycles that have ended, and retractions, that nobody has said yet.
 
-    They have no verdict yet that other rules could leave as it is: whoever read these facts may have died before the tick.
+    Other rules that come into force leave verdicts as they are, but these have not been given: whoever read the facts may
+    have died before the tick.
     """
     book, said = ticket.book, ticket.said
     if book is None:
         return ticket.unsaid
-    return tuple(
-        [
-            (timer.metric, timer.armed_by)
-            for timer in _cycles(book)
-            if timer.breach is not None
-            and timer.state in ("met", "cancelled")
-            and not is_said(said.breached, timer)
-            and not is_closed_case(said, timer)
-        ]
-    )
+    undone = [one for one in said.breached if one.standing and not borne_out(book, one)]
+    unsaid = [
+        Unsaid(timer.metric, timer.armed_by)
+        for timer in _cycles(book)
+        if timer.breach is not None
+        and timer.state in ("met", "cancelled")
+        and (not is_said(said.breached, timer) or is_said(undone, timer))
+        and not is_closed_case(said, timer)
+    ]
+    if undone:
+        unsaid += [Unsaid(one.metric, one.armed_by, "retracted") for one in undone]
+    return tuple(unsaid)
 
 
 def _book(facts: tuple[Event, ...], base: Fold | None, rules: Rules) -> Book | None:
@@ -184,10 +203,12 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
     latest = max([fact.known_at for fact in facts], default=-_END_OF_TIME)
     if _beyond_horizon(ticket, event, rules):
         return Outcome(ticket, wake_at=_wake(ticket, rules), counts=("beyond_horizon",), changed=False)
-    if event.known_at < latest:
-        said = _owing_anew(ticket, facts, event, rules)
-    else:
+    if event.known_at > latest:
         said = _owing(ticket.ticket_id, ticket.said, ticket.book, event.known_at, rules)
+    elif event.known_at < latest:
+        said = _owing_anew(ticket, facts, event, rules)
+    else:  # no clock comes between facts of one instant: what was owed before the first of them is all
+        said = ticket.said
     facts, book = _with(facts, None if counts else ticket.book, event, ticket.fold, rules)
     if book is None:
         counts = (*counts, "waits_for_creation")
@@ -339,9 +360,10 @@ def _owing_anew(ticket: Ticket, facts: tuple[Event, ...], event: Event, rules: R
     """
     said = replace(ticket.said, warned=tuple(w for w in ticket.said.warned if w.owed is None))
     known: tuple[Event, ...] = ()
-    book = None if ticket.fold is None else _book((), ticket.fold, rules)
+    latest, book = -_END_OF_TIME, None if ticket.fold is None else _book((), ticket.fold, rules)
     for fact in sorted((*facts, event), key=lambda f: (f.known_at, f.occurred_at, f.event_id)):
-        said = _owing(ticket.ticket_id, said, book, fact.known_at, rules)
+        if fact.known_at > latest:
+            latest, said = fact.known_at, _owing(ticket.ticket_id, said, book, fact.known_at, rules)
         known, book = _with(known, book, fact, ticket.fold, rules)
     return said
 
@@ -487,8 +509,8 @@ def _looked_at(ticket: Ticket, book: Book, record: Record, rules: Rules, settle:
             if statement.at >= _END_OF_TIME - 1:  # late evidence: as soon as the clock has passed it
                 at = _sooner(at, book.last[0])
             else:
-                judged = statement.kind != "proposed" and statement.at == statement.handoff.boundary
-                at = _sooner(at, statement.at + (settle if judged else 0))
+                judged = statement.kind in ("completed", "missed", "escalated")  # not before the boundary settles
+                at = _sooner(at, max(statement.at, statement.handoff.boundary + settle) if judged else statement.at)
     ended = book.merged_at if book.merged_at is not None else book.closed_at
     return at if ended is None else _sooner(at, ended + rules.forget_ms)
 
