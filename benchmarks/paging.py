@@ -33,9 +33,10 @@ from tests.sla.world import rules
 from worker.local import Kafka
 from worker.settings import Settings
 from worker.sla.events import Event, Message, Opener, Tick
+from worker.sla.judged import Ticket
 from worker.sla.pages import pages
 from worker.sla.rows import may_concern, pack, unpack
-from worker.sla.tickets import Ticket, apply
+from worker.sla.tickets import apply
 from worker.views.alerts import Alerts
 
 SESSION_S = 6.0

@@ -60,6 +60,7 @@ OWN = {
     "rota": ["tests/sla/test_rota.py", "tests/rules/test_rota_file.py"],
     "handoffs": ["tests/sla/test_rota.py"],
     "packets": ["tests/sla/test_packets.py"],
+    "telling": ["tests/sla/test_packets.py"],
     "proofs": ["tests/sla/test_proofs.py"],
     "policies": ["tests/rules/test_rulebook.py"],
 }

@@ -15,10 +15,11 @@ from worker.replay import Said, play
 from worker.sla.events import Event, HandoffSignal, Signal
 from worker.sla.handoffs import advance, owner_at
 from worker.sla.history import Book
+from worker.sla.judged import Ticket, view
 from worker.sla.policies import Rules
 from worker.sla.proofs import Step, proof
 from worker.sla.rota import Rota
-from worker.sla.tickets import Ticket, apply, view
+from worker.sla.tickets import apply
 from worker.sla.timers import Timer, spent_ms
 from worker.sla.zones import utc_to_wall
 

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from worker.sla.handoffs import Handoff, advance, owner_at
+from worker.sla.judged import Ticket, view
 from worker.sla.policies import Rules
 from worker.sla.rota import STANDARD_TEAM
-from worker.sla.tickets import Ticket, view
 from worker.sla.zones import utc_to_wall
 
 

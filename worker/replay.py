@@ -20,9 +20,10 @@ import orjson
 
 from worker.rules.mapping import Mapped, Mapping, Memory, Passed
 from worker.sla.events import Event, HandoffSignal, Signal, Tick
+from worker.sla.judged import Ticket
 from worker.sla.policies import Rules
 from worker.sla.reports import Report, closings, part
-from worker.sla.tickets import Ticket, apply
+from worker.sla.tickets import apply
 from worker.sla.zones import tzdata_digest
 from worker.stream import wire
 from worker.stream.dead import DeadLetter

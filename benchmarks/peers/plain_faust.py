@@ -23,8 +23,9 @@ import faust
 
 from worker.rules import rulebook
 from worker.sla.events import Event, Tick
+from worker.sla.judged import Ticket
 from worker.sla.rows import pack, unpack
-from worker.sla.tickets import Outcome, Ticket, apply
+from worker.sla.tickets import Outcome, apply
 from worker.sla.zones import tzdata_digest
 from worker.stream import wire
 from worker.stream.speech import encode_signal

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from worker.sla.events import Event, Opener, Tick
+from worker.sla.judged import Ticket
 from worker.sla.policies import Rules
 from worker.sla.rows import pack
-from worker.sla.tickets import Ticket, apply
+from worker.sla.tickets import apply
 from worker.views.board import Board
 from worker.views.looking import Found, Query
 from worker.views.store import About, Frame, Store

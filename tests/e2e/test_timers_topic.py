@@ -16,8 +16,8 @@ from tests.e2e.test_failures import breaches, says
 from tests.e2e.test_verdicts import created, replied
 from tests.e2e.world import PARTITIONS, Bus, WorkerProcess, now_ms, send, text, until
 from worker.rules import rulebook
+from worker.sla.judged import view
 from worker.sla.rows import unpack
-from worker.sla.tickets import view
 from worker.stream import ledger
 from worker.stream.outbox import place
 

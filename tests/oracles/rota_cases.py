@@ -14,10 +14,11 @@ from worker.sla.calendars import compiled
 from worker.sla.events import Event, HandoffSignal, Tick
 from worker.sla.handoffs import COMPLETED, MISSED, advance, owner_at
 from worker.sla.history import Book, fold
+from worker.sla.judged import Ticket
 from worker.sla.policies import ANY_PLAN, Amount, Policy, Rules, TargetRule
 from worker.sla.rota import Booking, Office, Roster, Rota
 from worker.sla.rows import pack, unpack
-from worker.sla.tickets import Ticket, apply
+from worker.sla.tickets import apply
 from worker.sla.windows import DAYS, Always, Corner, TwoZoneSpan, wall_ms
 
 NINE_TO_FIVE = [["09:00", "17:00"]]

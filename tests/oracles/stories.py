@@ -10,9 +10,10 @@ from typing import Any
 from tests.oracles.judging import SALT, rules_for
 from worker.sla.events import Acknowledgement, Event, Message, Opener, Signal, Tick, hash_address
 from worker.sla.history import Book
+from worker.sla.judged import Ticket, view
 from worker.sla.policies import Rules
 from worker.sla.rows import pack, unpack
-from worker.sla.tickets import Ticket, apply, view
+from worker.sla.tickets import apply
 from worker.sla.timers import Timer, spent_ms
 
 FIELDS = ("severity", "plan", "customer", "product", "environment", "region", "status", "assigned_to", "assigned_group")

@@ -19,9 +19,10 @@ from tests.sla.world import event, rules
 from worker.rules import rulebook
 from worker.settings import Settings
 from worker.sla.events import Event, Message, Opener, Tick
+from worker.sla.judged import Ticket
 from worker.sla.policies import Rules
 from worker.sla.rows import pack
-from worker.sla.tickets import Ticket, apply
+from worker.sla.tickets import apply
 from worker.views.alerts import HOLDS_MS, Alerts
 from worker.views.peers import BATCH
 

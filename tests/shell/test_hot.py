@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from worker.sla.events import Event
+from worker.sla.judged import Ticket
 from worker.sla.rows import written
-from worker.sla.tickets import Ticket
 from worker.stream.hot import Hot
 
 

@@ -14,10 +14,10 @@ from tests.oracles.stories import instant
 from tests.sla.test_reports import heard
 from worker import replay
 from worker.rules import rulebook
+from worker.sla.judged import Ticket
 from worker.sla.policies import Rules
 from worker.sla.reports import LISTED, LISTS, Closing, Line, Listed, Part, Report, closings, part, total
 from worker.sla.rows import pack
-from worker.sla.tickets import Ticket
 from worker.stream import reporting
 from worker.stream.reporting import Collector, Share, key_of, shares, spoken
 from worker.stream.rounds import Round, Rounds, next_ones

@@ -64,7 +64,7 @@ _RECORD = "if record.offset <= offset:"
 MUTANTS = (
     _lane("acknowledges before the commit", _SAY, f"await self._say(rows, {{}}); {_SAY.replace('rows,', 'rows[-1:],')}"),
     _lane("no gate", 'if self.shop.settings.clock == "event":\n            return', "if True:\n            return"),
-    _lane("fires up to now", "        return until\n\n    async def _rejudge", "        return until and self.desk.clock() + 1000\n\n    async def _rejudge"),
+    _lane("fires up to now", "        return until\n\n    async def _commit", "        return until and self.desk.clock() + 1000\n\n    async def _commit"),
     _lane("goes on after a failed commit", "self._open = self._settled = False\n        self._ahead", "self._ahead"),
     _lane("fences nobody", '-lane-{self.number}"', '-lane-{self.number}-{id(self._wake)}"'),
     _gaps("reads no gaps", "if until <= stands or (", "if until >= 0 or ("),

@@ -17,11 +17,12 @@ from tests.sla.world import Desk, created, event, rules
 from worker.rules import rulebook
 from worker.sla.events import Acknowledgement, Event, HandoffSignal, Message, Opener, Tick
 from worker.sla.handoffs import Custody, Handoff, Span
+from worker.sla.judged import Ticket, view
 from worker.sla.packets import Statement, Told, handoff_identity, plan, remember
 from worker.sla.policies import Attributes, Rules
 from worker.sla.rota import Rota
 from worker.sla.rows import RowDamaged, RowFromFuture, is_judged_by, pack, unpack, wake_of
-from worker.sla.tickets import Ticket, apply, view
+from worker.sla.tickets import apply
 from worker.sla.zones import DAY_MS, UnknownZone, wall_to_utc, zones_of
 
 HOUR = 3_600_000
@@ -246,6 +247,11 @@ def told(kind: str, number: int = 1, *, incoming: str = "b", late_at: int = 0, s
     return Told(1000, "a", number, kind, f"{kind}{number}{late_at}", incoming, 500, 100, late_at, standing)  # type: ignore[arg-type]
 
 
+def as_told(words: str) -> Told:
+    kind, _, more = words.partition(" ")
+    return told("completed", late_at=int(more)) if kind == "late" else told(kind, int(more or 1))
+
+
 MISSED = Handoff(1000, "a", "b", 1, 500, 100, "missed")
 IN_TIME = replace(MISSED, state="completed", acknowledged_at=900, taken_by="b")
 LATE = replace(MISSED, state="taken_up", acknowledged_at=1200, taken_by="b")
@@ -281,12 +287,14 @@ ESCALATED = replace(MISSED, state="escalated", escalated_at=1100)
         (("proposed",), (replace(MISSED, state="proposed"),), []),
         (("proposed",), (replace(MISSED, state="acknowledged", acknowledged_at=900, taken_by="b"),), []),
         (("proposed",), (replace(MISSED, incoming="c", state="proposed"),), ["cancelled rota_changed", "proposed"]),
+        (("proposed",), (replace(PAUSED, incoming="c"),), ["cancelled rota_changed", "proposed", "cancelled paused"]),
+        (("proposed",), (replace(MISSED, incoming="c", state="proposed", proposed_at=2500),), ["cancelled rota_changed"]),
     ],
 )  # fmt: skip
 def test_what_is_told_is_the_difference(
     before: tuple[str, ...], facts: tuple[Handoff, ...], expected: list[str]
 ) -> None:
-    known = tuple(told("completed", late_at=int(b[5:])) if b.startswith("late") else told(b) for b in before)
+    known = tuple(as_told(words) for words in before)
     found = plan(known, custody(*facts), 2000, 0, 0)
     assert [words(statement) for statement in found] == expected
     after = known
@@ -317,12 +325,15 @@ def test_what_is_told_is_the_difference(
         (("proposed", "missed"), (), []),
         (("proposed", "completed"), (MISSED,), []),
         (("proposed", "completed"), (ESCALATED,), []),
+        (("proposed", "cancelled", "proposed 2"), (MISSED,), ["cancelled rota_changed"]),
+        (("proposed", "cancelled", "proposed 2"), (PAUSED, replace(MISSED, number=2)), ["missed"]),
+        (("proposed", "proposed 2"), (MISSED,), ["missed", "cancelled rota_changed"]),
     ],
 )  # fmt: skip
 def test_of_boundaries_that_other_rules_judged_only_what_was_left_open_is_told(
     before: tuple[str, ...], facts: tuple[Handoff, ...], expected: list[str]
 ) -> None:
-    known = tuple(told("completed", late_at=int(b[5:])) if b.startswith("late") else told(b) for b in before)
+    known = tuple(as_told(words) for words in before)
     found = plan(known, custody(*facts), 2000, 0, 1001)
     assert [words(statement) for statement in found] == expected
     after = known

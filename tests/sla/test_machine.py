@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from tests.oracles.stories import instant
 from tests.sla.model import Model
 from tests.sla.world import NEW_YORK, Desk, created, event, examples, rules
-from worker.sla.tickets import view
+from worker.sla.judged import view
 from worker.sla.timers import spent_ms
 from worker.sla.zones import utc_to_wall
 

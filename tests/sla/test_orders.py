@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests.oracles.stories import instant
 from tests.sla.world import NEW_YORK, Desk, created, event, examples, rules
 from worker.sla.events import Event
-from worker.sla.tickets import view
+from worker.sla.judged import view
 
 START = instant("2026-05-11T12:00:00Z")
 END = "2026-09-01T00:00:00Z"
@@ -175,7 +175,9 @@ def test_rules_that_come_into_force_anew_and_say_the_same_change_nothing_that_is
         replace(e, known_at=e.occurred_at + 60_000 * m) for e, m in zip(facts("agent", history), late, strict=False)
     ]
     as_it_came = sorted(events, key=lambda e: (e.known_at, e.occurred_at, e.event_id))
-    steps = sorted([(e.known_at, e) for e in as_it_came] + [(START + 60_000 * at, None) for at in looks], key=lambda s: s[0])
+    steps = sorted(
+        [(e.known_at, e) for e in as_it_came] + [(START + 60_000 * at, None) for at in looks], key=lambda s: s[0]
+    )
     said = []
     for anew in (False, True):
         desk = Desk(policy)

@@ -15,10 +15,11 @@ from tests.sla.test_rota import SOME, histories, rotas
 from tests.sla.world import examples
 from worker.replay import Play, Said, published
 from worker.sla.events import HandoffSignal, Tick
+from worker.sla.judged import Ticket
 from worker.sla.packets import plan
 from worker.sla.policies import Rules
 from worker.sla.rows import pack, unpack
-from worker.sla.tickets import Ticket, apply
+from worker.sla.tickets import apply
 from worker.sla.zones import DAY_MS
 
 SCHEMA = jsonschema_rs.Draft202012Validator(

@@ -17,10 +17,10 @@ from tests.sla.world import Desk, after, created, event, examples, rules
 from worker.replay import Play, Said
 from worker.rules import rulebook
 from worker.sla.events import Acknowledgement, Event
+from worker.sla.judged import Ticket
 from worker.sla.pages import Page, pages
 from worker.sla.policies import Rules
 from worker.sla.rows import may_concern, pack, unpack
-from worker.sla.tickets import Ticket
 from worker.sla.zones import DAY_MS
 
 TWO_HOURS = {"targets": {"first_response": {"L1": "2h", "L2": "2h"}}}

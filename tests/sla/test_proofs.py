@@ -10,8 +10,8 @@ from tests.oracles.judging import rules_for
 from tests.oracles.stories import instant
 from tests.sla.world import Desk, created, event, rules
 from worker.rules import rulebook
+from worker.sla.judged import view
 from worker.sla.proofs import proof
-from worker.sla.tickets import view
 from worker.sla.timers import Timer
 
 OFFICE = {

@@ -8,8 +8,8 @@ from hypothesis import given, settings, strategies as st
 
 from tests.sla.world import examples
 from worker.sla.events import Event, Message, Opener
+from worker.sla.judged import Ticket
 from worker.sla.rows import pack, read, unpack, written
-from worker.sla.tickets import Ticket
 
 SAID = st.fixed_dictionaries(
     {},

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from tests.oracles.stories import instant
 from tests.sla.world import NEW_YORK, Desk, after, created, event, rules
 from worker.sla.events import Tick
+from worker.sla.judged import Unsaid, unsaid_of, view
 from worker.sla.rows import VERSION, RowDamaged, RowFromFuture, pack, unpack
-from worker.sla.tickets import Unsaid, apply, unsaid_of, view
+from worker.sla.tickets import apply
 from worker.sla.timers import TRANSITIONS, change
 
 HALF_HOUR = {"first_response": "30m"}

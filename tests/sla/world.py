@@ -10,9 +10,10 @@ from typing import Any
 from tests.oracles.judging import rules_for
 from tests.oracles.stories import instant
 from worker.sla.events import Event, Message, Opener, Signal, Tick
+from worker.sla.judged import Ticket
 from worker.sla.policies import Rules
 from worker.sla.rows import pack, unpack
-from worker.sla.tickets import Outcome, Ticket, apply
+from worker.sla.tickets import Outcome, apply
 
 NEW_YORK = {
     "tz": "America/New_York",

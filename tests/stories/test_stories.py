@@ -13,9 +13,10 @@ from tests.stories.reading import Story, stories
 from worker.rules import rulebook
 from worker.sla.events import Event, Signal, Tick
 from worker.sla.handoffs import MISSED, advance, owner_at
+from worker.sla.judged import Ticket, view
 from worker.sla.policies import Rules
 from worker.sla.rows import pack, unpack
-from worker.sla.tickets import Ticket, apply, view
+from worker.sla.tickets import apply
 from worker.sla.timers import spent_ms
 
 FIELD = {

@@ -94,11 +94,17 @@ def _left_open(handoffs: list[Handoff], told: list[Told], at: int, settle: int, 
         return []
     found = _at_boundary(handoffs, told, at, settle, judged_from)
     if not told_to:
-        if all(one.kind != "proposed" for one in found):
-            return found
-        # Whom these rules would have proposed it to instead can't take it over any more.
-        gone = [one for one in found if one.kind == "cancelled" and one.handoff.number in proposals]
-        return [replace(one, undone=(*one.undone, proposals[one.handoff.number])) for one in gone]
+        if any(one.kind == "proposed" for one in found):
+            # Whom these rules would have proposed it to instead can't take it over any more.
+            gone = [one for one in found if one.kind == "cancelled" and one.handoff.number in proposals]
+            found = [replace(one, undone=(*one.undone, proposals[one.handoff.number])) for one in gone]
+        # A second proposal where these rules make but one: nothing else would end it.
+        known = {handoff.number for handoff in handoffs} | {one.handoff.number for one in found}
+        more = [one for number, one in proposals.items() if number not in known]
+        return [
+            *found,
+            *(Statement("cancelled", _handoff_of(one), at - 1, reason=ROTA_CHANGED, undone=(one,)) for one in more),
+        ]
     if any(one.retracts is not None and not one.retracts.late_at for one in found):
         return []  # these rules would have judged otherwise
     return [one for one in found if (one.kind == "escalated" or one.late_at) and one.handoff.incoming in told_to]
@@ -115,8 +121,9 @@ def _at_boundary(handoffs: list[Handoff], told: list[Told], at: int, settle: int
         number = handoff.number
         old, ended = proposed.get(number), cancelled.get(number)
         if old is not None and ended is None and old.incoming != handoff.incoming and verdict is None:
-            found.append(Statement("cancelled", _handoff_of(old), at - 1, reason=ROTA_CHANGED))
-            ended = _told(handoff, "cancelled", "")
+            found.append(Statement("cancelled", _handoff_of(old), at - 1, reason=ROTA_CHANGED, undone=(old,)))
+            del proposed[number]
+            old = None
         again = old is None or (ended is not None and handoff.state != "cancelled")
         if again and handoff.proposed_at < at:
             undone = tuple(one for one in (old, cancelled.pop(number, None)) if one is not None)

@@ -15,9 +15,9 @@ import msgspec
 
 from worker.sla.handoffs import advance, owner_at
 from worker.sla.history import Book
+from worker.sla.judged import Ticket, view
 from worker.sla.policies import Rules
 from worker.sla.rota import STANDARD_TEAM
-from worker.sla.tickets import Ticket, view
 from worker.sla.timers import Timer
 from worker.sla.verdicts import Breached, Record
 from worker.sla.zones import DAY_MS

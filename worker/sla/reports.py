@@ -17,9 +17,9 @@ import msgspec
 
 from worker.sla.handoffs import COMPLETED, MISSED, Handoff, owner_at
 from worker.sla.history import Book, seen_at
+from worker.sla.judged import Ticket, as_of
 from worker.sla.policies import Rules
 from worker.sla.rota import Boundary, Rota, Shift
-from worker.sla.tickets import Ticket, as_of
 from worker.sla.verdicts import is_closed_case, warning, was_warned
 
 #: Lines of a list; `total` counts all (SPEC 7).

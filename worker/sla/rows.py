@@ -25,8 +25,8 @@ from msgspec.structs import force_setattr
 from worker.sla import tallies
 from worker.sla.events import Acknowledgement, Event, Message, Opener
 from worker.sla.folds import Fold
+from worker.sla.judged import Ticket, Unsaid, unsaid_of
 from worker.sla.packets import Told
-from worker.sla.tickets import Ticket, Unsaid, unsaid_of
 from worker.sla.verdicts import Breached, Record, Warned
 
 VERSION = 2

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from worker.sla.judged import Ticket
 from worker.sla.policies import SEVERITIES
-from worker.sla.tickets import Ticket
 from worker.sla.timers import METRICS
 from worker.sla.verdicts import is_said
 

@@ -11,54 +11,27 @@ breach, as long as ticks are given only for instants that the sources have been 
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
 from worker.sla.events import Event, HandoffSignal, Signal, Tick
-from worker.sla.folds import Fold, freeze, thaw
-from worker.sla.history import Book, Kept, fold, opened, seen_at, step
-from worker.sla.packets import Told, plan, remember, signal
+from worker.sla.folds import Fold, freeze
+from worker.sla.history import Book, Kept, opened, seen_at, step
+from worker.sla.judged import Ticket, book_of, cycles_of, judged_by
+from worker.sla.packets import plan
+from worker.sla.telling import handed_over, judged_from, without_oldest
 from worker.sla.verdicts import Record, Speech, Warned, borne_out, is_closed_case, is_said, warning, was_warned
 
 if TYPE_CHECKING:
     from worker.sla.policies import Rules
-    from worker.sla.timers import Timer
 
 
 _END_OF_TIME = 2**61
 
-#: So many signals of handoffs are remembered of a ticket, then those of its last three hundred boundaries only: of a critical one
-#: that nobody closes in half a year. Ten years would make a row that no changelog takes.
-TOLD_CAP = 1_800
-
 #: How many facts beyond the horizon are folded at once, so that folding costs little for each.
 FOLDED_AT_ONCE = 16
-
-
-class Unsaid(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What the rules that judged a ticket make of one cycle (named by its arming event), and nobody has said yet."""
-
-    metric: str
-    armed_by: str
-    kind: Literal["breached", "retracted"] = "breached"
-
-
-class Ticket(msgspec.Struct, frozen=True, gc=False):
-    """One ticket: its facts in the order in which they happened, what was said, and what follows from the facts.
-
-    `book` is derived from `fold` and `facts` under the rules with `rules_digest`; it is rebuilt when missing. `unsaid`: as
-    `unsaid_of` found it before the Book went missing.
-    """
-
-    ticket_id: str
-    facts: tuple[Event, ...] = ()
-    said: Record = Record()
-    rules_digest: str = ""
-    fold: Fold | None = None
-    book: Book | None = None
-    unsaid: tuple[Unsaid, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -85,13 +58,13 @@ def apply(ticket: Ticket | None, event: Event | Tick, rules: Rules) -> Outcome:
     if isinstance(event, Tick):
         if ticket is None:
             return Outcome(None, changed=False)
-        outcome = _tick(_read(ticket, rules, event.at), event, rules)
+        outcome = _tick(judged_by(ticket, rules, event.at), event, rules)
         # What other rules judged is written as these judge it, also where that says nothing.
         return outcome if ticket.rules_digest == rules.digest else replace(outcome, changed=True)
     fresh = Ticket(event.ticket_id, rules_digest=rules.digest)
     if ticket is None:
         return _learn(fresh, event, rules)
-    ticket = _read(ticket, rules, event.known_at)
+    ticket = judged_by(ticket, rules, event.known_at)
     if ticket.book is None:
         return _learn_of_creation(ticket, event, rules)
     over = _over(ticket, rules, event.known_at)
@@ -125,69 +98,6 @@ def _waiting(facts: tuple[Event, ...], rules: Rules, at: int) -> tuple[Event, ..
         kept = []
     chosen = {fact.event_id for fact in kept}
     return tuple(fact for fact in facts if fact.event_id in chosen)
-
-
-def view(ticket: Ticket, rules: Rules, at: int) -> Book | None:
-    """What the facts say as of `at` (UTC ms): for boards, proofs and tests; nothing decides from it."""
-    book = _read(ticket, rules, at).book
-    return None if book is None else seen_at(book, at, rules)
-
-
-def _read(ticket: Ticket, rules: Rules, at: int) -> Ticket:
-    """The ticket with its Book, which a row does not carry, judged by these rules."""
-    if ticket.rules_digest == rules.digest:
-        return ticket if ticket.book is not None else replace(ticket, book=_book(ticket.facts, ticket.fold, rules))
-    book = _book(ticket.facts, ticket.fold, rules)
-    if book is None and ticket.said == Record():
-        return replace(ticket, rules_digest=rules.digest)  # nobody has judged it yet
-    unsaid = {(one.metric, one.armed_by, one.kind) for one in unsaid_of(ticket)}
-    timers = () if book is None else _cycles(book)
-    ended = [(t.metric, t.armed_by) for t in timers if t.state in ("met", "cancelled")]
-    said = Record(
-        ticket.said.warned,
-        tuple(
-            [
-                replace(b, kept=True) if b.standing and (b.metric, b.armed_by, "retracted") not in unsaid else b
-                for b in ticket.said.breached
-            ]
-        ),
-        rejudged_at=at,
-        finished=tuple([cycle for cycle in ended if (*cycle, "breached") not in unsaid]),
-        handoffs=ticket.said.handoffs,
-    )
-    return Ticket(ticket.ticket_id, ticket.facts, said, rules.digest, ticket.fold, book)
-
-
-def _cycles(book: Book) -> tuple[Timer, ...]:
-    """All its timers, earlier cycles of which something was to be said first."""
-    return (*book.past, *book.timers) if book.past else book.timers
-
-
-def unsaid_of(ticket: Ticket) -> tuple[Unsaid, ...]:
-    """By the rules that judged the ticket: breaches of cycles that have ended, and retractions, that nobody has said yet.
-
-    Other rules that come into force leave verdicts as they are, but these have not been given: whoever read the facts may
-    have died before the tick.
-    """
-    book, said = ticket.book, ticket.said
-    if book is None:
-        return ticket.unsaid
-    undone = [one for one in said.breached if one.standing and not borne_out(book, one)]
-    unsaid = [
-        Unsaid(timer.metric, timer.armed_by)
-        for timer in _cycles(book)
-        if timer.breach is not None
-        and timer.state in ("met", "cancelled")
-        and (not is_said(said.breached, timer) or is_said(undone, timer))
-        and not is_closed_case(said, timer)
-    ]
-    if undone:
-        unsaid += [Unsaid(one.metric, one.armed_by, "retracted") for one in undone]
-    return tuple(unsaid)
-
-
-def _book(facts: tuple[Event, ...], base: Fold | None, rules: Rules) -> Book | None:
-    return fold(facts, rules, None if base is None else thaw(base, rules))
 
 
 def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
@@ -265,10 +175,10 @@ def _shortened(ticket: Ticket, rules: Rules, *, early: bool = False) -> tuple[Ti
     if early or len(facts) > rules.facts_cap:
         until = max(until, facts[len(facts) // 2].occurred_at)
         counts = ("folded_early",)
-    old = _book(tuple(f for f in facts if f.occurred_at <= until), ticket.fold, rules)
+    old = book_of(tuple(f for f in facts if f.occurred_at <= until), ticket.fold, rules)
     if old is None or old.opened_at > until or any(w.owed is not None for w in ticket.said.warned):
         return ticket, ()
-    timers = _cycles(old)
+    timers = cycles_of(old)
     if any(t.breach is not None and not is_said(ticket.said.breached, t) for t in timers):
         return ticket, ()
     if any(m.mark is not None and not was_warned(ticket.said.warned, t, m.mark) for t in timers for m in t.reached):
@@ -278,7 +188,7 @@ def _shortened(ticket: Ticket, rules: Rules, *, early: bool = False) -> tuple[Ti
         told = tuple(one for one in ticket.said.handoffs if one.boundary <= until)
         if any(
             s.handoff.boundary <= until
-            for s in plan(told, old.custody, until, 0, _judged_from(ticket.said, ticket.fold))
+            for s in plan(told, old.custody, until, 0, judged_from(ticket.said, ticket.fold))
         ):
             return ticket, ()
     live = {t.armed_by for t in old.timers} | {f.event_id for f in kept}
@@ -329,7 +239,7 @@ def _with(
         return (*facts, event), step(book, event, rules)
     place = bisect_right(facts, (event.occurred_at, event.event_id), key=_place)
     facts = (*facts[:place], event, *facts[place:])
-    return facts, opened(event, rules) if len(facts) == 1 and event.created else _book(facts, base, rules)
+    return facts, opened(event, rules) if len(facts) == 1 and event.created else book_of(facts, base, rules)
 
 
 def _owing(ticket_id: str, said: Record, book: Book | None, known: int, rules: Rules) -> Record:
@@ -345,7 +255,7 @@ def _owing(ticket_id: str, said: Record, book: Book | None, known: int, rules: R
             return said
     fresh = [
         Warned(t.metric, t.armed_by, m.mark.text, m.at, warning(ticket_id, book, t, m, rules.rota))
-        for t in _cycles(book)
+        for t in cycles_of(book)
         for m in t.reached
         if m.mark is not None and m.at < known and not was_warned(said.warned, t, m.mark)
     ]
@@ -360,7 +270,7 @@ def _owing_anew(ticket: Ticket, facts: tuple[Event, ...], event: Event, rules: R
     """
     said = replace(ticket.said, warned=tuple(w for w in ticket.said.warned if w.owed is None))
     known: tuple[Event, ...] = ()
-    latest, book = -_END_OF_TIME, None if ticket.fold is None else _book((), ticket.fold, rules)
+    latest, book = -_END_OF_TIME, None if ticket.fold is None else book_of((), ticket.fold, rules)
     for fact in sorted((*facts, event), key=lambda f: (f.known_at, f.occurred_at, f.event_id)):
         if fact.known_at > latest:
             latest, said = fact.known_at, _owing(ticket.ticket_id, said, book, fact.known_at, rules)
@@ -383,101 +293,20 @@ def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
     now = seen_at(book, tick.at, rules)
     speech = Speech(ticket.ticket_id, ticket.said, now, tick, rules.rota)
     speech.retract(now)
-    for timer in _cycles(now):
+    for timer in cycles_of(now):
         speech.warn(timer)
         if timer.breach is not None:
             speech.breach(timer, timer.breach)
     speech.warn_owed()
-    told, packets, historic = _handed_over(ticket, now, tick, rules)
+    told, packets, historic = handed_over(ticket, now, tick, rules)
     historic += speech.historic
     if ended is not None and ended + rules.forget_ms < tick.at:
         return Outcome(None, speech.signals, packets, counts=("forgotten",), historic=historic)
     if not speech.changed and told is ticket.said.handoffs:
         return Outcome(ticket, wake_at=_looked_at(ticket, now, ticket.said, rules, tick.settle), changed=False)
-    said = _without_oldest(speech.record_after(told))
+    said = without_oldest(speech.record_after(told))
     wake_at = _looked_at(ticket, now, said, rules, tick.settle)
     return Outcome(replace(ticket, said=said), speech.signals, packets, wake_at, historic=historic)
-
-
-def _without_oldest(said: Record) -> Record:
-    """What was said, without what was told of the oldest boundaries where there are very many: they keep their verdicts."""
-    if len(said.handoffs) <= TOLD_CAP:
-        return said
-    boundaries = sorted({one.boundary for one in said.handoffs})
-    closed = boundaries[-(TOLD_CAP // 6)] - 1
-    kept = tuple([one for one in said.handoffs if one.boundary > closed])
-    return replace(said, handoffs=kept, judged_from=closed + 1)
-
-
-def _handed_over(
-    ticket: Ticket, now: Book, tick: Tick, rules: Rules
-) -> tuple[tuple[Told, ...], tuple[HandoffSignal, ...], int]:
-    """What was told of handoffs after this tick, the signals to send, and how many verdicts are historic."""
-    told, custody, rota = ticket.said.handoffs, now.custody, rules.rota
-    if custody is None or rota is None or not (told or custody.handoffs):
-        return told, (), 0
-    packets: list[HandoffSignal] = []
-    historic, look = 0, _Look(ticket, rules)
-    statements = plan(told, custody, tick.at, tick.settle, _judged_from(ticket.said, ticket.fold))
-    if not statements:
-        return told, (), 0
-    # By boundary: a ticket that is years old when it comes has thousands of them.
-    known: dict[tuple[int, str], tuple[Told, ...]] = {}
-    for one in told:
-        place = one.boundary, one.outgoing
-        known[place] = (*known.get(place, ()), one)
-    for statement in statements:
-        handoff = statement.handoff
-        place = handoff.boundary, handoff.outgoing
-        here = known.get(place, ())
-        open_before = any(not one.historic for one in here)
-        late_start = handoff.boundary < tick.announce_from and not open_before
-        known[place], one = remember(here, statement, ticket.ticket_id, historic=late_start)
-        if late_start:
-            historic += statement.kind in ("completed", "missed")
-            continue
-        packets.append(signal(statement, one, ticket.ticket_id, rota, look))
-    told = tuple([one for here in known.values() for one in here])
-    return told, tuple(packets), historic
-
-
-class _Look:
-    """The Book as of one instant after another. After months of silence hundreds of packets are written at once: each goes
-    on from where the one before it looked, where no fact lies between.
-    """
-
-    def __init__(self, ticket: Ticket, rules: Rules) -> None:
-        self._ticket, self._rules = ticket, rules
-        self._at, self._facts = 0, -1
-        self._book: Book | None = None
-
-    def __call__(self, at: int) -> Book | None:
-        facts = bisect_right(self._ticket.facts, at, key=lambda fact: fact.occurred_at)
-        is_told = facts > 0 or self._ticket.fold is not None  # else the creation lies ahead: as it is
-        if is_told and self._book is not None and facts == self._facts and at >= self._at:
-            self._book = seen_at(self._book, at, self._rules)
-        else:
-            self._book = as_of(self._ticket, at, self._rules)
-        self._at, self._facts = at, facts
-        return self._book
-
-
-def as_of(ticket: Ticket, at: int, rules: Rules) -> Book | None:
-    """The Book of the facts up to an instant (UTC ms): what a packet or report shows does not depend on when it was written.
-
-    Of a ticket that was opened later, or whose facts up to then are folded, as it is; None while its creation is missing.
-    """
-    ticket = _read(ticket, rules, at)
-    if ticket.book is not None and (not ticket.facts or ticket.facts[-1].occurred_at <= at):
-        return seen_at(ticket.book, at, rules)
-    book = _book(tuple(fact for fact in ticket.facts if fact.occurred_at <= at), ticket.fold, rules)
-    return ticket.book if book is None else seen_at(book, at, rules)
-
-
-def _judged_from(said: Record, fold: Fold | None) -> int:
-    """Boundaries before this instant keep what was told of them: another rota judged them, or they are folded, or too many."""
-    folded = None if fold is None else fold.until + 1
-    return max([at for at in (folded, said.rejudged_at, said.judged_from) if at is not None], default=-_END_OF_TIME)
 
 
 def _wake(ticket: Ticket, rules: Rules) -> int | None:
@@ -490,7 +319,7 @@ def _wake(ticket: Ticket, rules: Rules) -> int | None:
 def _looked_at(ticket: Ticket, book: Book, record: Record, rules: Rules, settle: int) -> int | None:
     """When a ticket next needs a look that stands as in `book`, and of which `record` was said."""
     at = book.next_at
-    for timer in _cycles(book):
+    for timer in cycles_of(book):
         if record.finished and is_closed_case(record, timer):
             continue
         if timer.breach is not None and not is_said(record.breached, timer):
@@ -505,7 +334,7 @@ def _looked_at(ticket: Ticket, book: Book, record: Record, rules: Rules, settle:
         if old.standing and not borne_out(book, old):
             at = _sooner(at, old.due)
     if book.custody is not None and (record.handoffs or book.custody.handoffs):
-        for statement in plan(record.handoffs, book.custody, _END_OF_TIME, 0, _judged_from(record, ticket.fold)):
+        for statement in plan(record.handoffs, book.custody, _END_OF_TIME, 0, judged_from(record, ticket.fold)):
             if statement.at >= _END_OF_TIME - 1:  # late evidence: as soon as the clock has passed it
                 at = _sooner(at, book.last[0])
             else:

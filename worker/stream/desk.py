@@ -17,9 +17,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from worker.sla.events import Event, Tick
+from worker.sla.judged import Ticket
 from worker.sla.policies import Rules
 from worker.sla.rows import RowDamaged, RowFromFuture, pack, read, written
-from worker.sla.tickets import Outcome, Ticket, apply, lighten
+from worker.sla.tickets import Outcome, apply, lighten
 from worker.sla.zones import tzdata_digest
 from worker.stream import mapped, position, wire
 from worker.stream.agenda import Agenda
@@ -58,7 +59,11 @@ class Desk:
         self._tzdata = tzdata_digest()
         self.notes: dict[bytes, bytes] = {}
         self._collector = Collector({}, 0)
-        self._rounds = Rounds(shop.rules, shop.monotonic)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """What was reckoned from these rows by these rules holds no more."""
+        self._rounds = Rounds(self.shop.rules, self.shop.monotonic)
         self._foresight = Foresight()
 
     def take_over(self, loaded: Loaded) -> None:
@@ -68,15 +73,13 @@ class Desk:
         self.counts = loaded.counts
         self.notes = loaded.notes
         self._collector = Collector(loaded.notes, self.shop.now())
-        self._rounds = Rounds(self.shop.rules, self.shop.monotonic)
-        self._foresight = Foresight()
+        self._begin_anew()
 
     def adopt(self, rules: Rules) -> None:
         """Work by other rules; every ticket is to be judged anew."""
         self.shop = replace(self.shop, rules=rules)
         self.stale = deque(self.rows)
-        self._rounds = Rounds(rules, self.shop.monotonic)
-        self._foresight = Foresight()
+        self._begin_anew()
 
     def clock(self) -> int:
         """UTC ms: wall time, or the lane's event time."""

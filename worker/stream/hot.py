@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from worker.sla.judged import Ticket
 from worker.sla.rows import Written
-from worker.sla.tickets import Ticket
 
 #: A ticket weighs as much as its facts (about 400 bytes each), and its Book, timers and custody as much as six of them.
 _BOOK = 6

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from aiokafka import TopicPartition
 
 from worker.sla.policies import Rules
 from worker.stream import position, troubles
+from worker.stream.anew import Anew
 from worker.stream.desk import Desk
 from worker.stream.gaps import RECORDS_A_FLUSH, Gaps
 from worker.stream.gate import Passage, is_past
@@ -44,10 +45,6 @@ _PACE_S, _PACE_BESIDE_S = 0.25, 0.4
 _BREATH = 50
 #: Few: the broker takes the signals of one lane while the next one judges, and the first is heard soon.
 _FIRES_A_FLUSH = 500
-#: Bytes of rows that are judged anew in a flush, of 3,000 usual tickets: a commit is dear, and what is due meanwhile waits.
-_REJUDGED_A_FLUSH = 600_000
-#: Rounds of the loop between two slices of judging: a commit of the others takes fifteen, each of them short then.
-_ROUNDS = 8
 _INBOX = 1000
 _PATIENCE_S = 2.0
 _STARTING_S = 20.0
@@ -70,6 +67,7 @@ class Lane:
         #: the sources, and the parts of shift reports that fall to this lane
         self.reads = self.parts | {(topic := shop.settings.parts_topic): TopicPartition(topic, number)}
         self.desk = Desk(shop)
+        self._anew = Anew(number, self.desk, self._move, lambda: self._closed or self._adopted is not None)
         self._gaps = Gaps(number, shop, self.reads, self.desk, handed, self._read)
         self.end = 0
         self.gate_closed_since: float | None = None
@@ -377,7 +375,7 @@ class Lane:
         if not is_stale:
             self.shop.turns.done(self.number)
         elif self._passed is not None and self.shop.turns.take(self.number) and not flush.is_heard:
-            await self._rejudge(flush, self._passed, lambda: not self.desk.has_due())
+            await self._anew.judge(flush, self._passed, lambda: not self.desk.has_due())
         return waits_for_gate
 
     async def _speak(self, flush: Flush, until: int) -> None:
@@ -400,22 +398,6 @@ class Lane:
             self.gate_closed_since = self.shop.monotonic()
         return until
 
-    async def _rejudge(self, flush: Flush, until: int, goes_on: Callable[[], bool]) -> None:
-        """Judge slices by the rules in force, as of an instant that the sources were read past: it need not be this one.
-
-        One, unless the flush is full, and more for as long as it `goes_on`.
-        """
-        while self.desk.stale and flush.judged_bytes < _REJUDGED_A_FLUSH and not self._closed and self._adopted is None:
-            self._move()
-            async with self.shop.turns.slice():
-                began = self.shop.monotonic()
-                self.desk.rejudge(flush, until, began + self.shop.turns.share(began))
-                self.shop.turns.judged(self.shop.monotonic())
-            for _ in range(_ROUNDS):
-                await asyncio.sleep(0)
-            if not goes_on():
-                break
-
     async def _commit(self, flush: Flush) -> None:
         self._began_at = started = self.shop.monotonic()
         self._gaps.note_markers()
@@ -430,7 +412,7 @@ class Lane:
             (self.shop.settings.parts_topic, flush.parts),
         )
         others = {topic: records for topic, records in every if records}
-        async with self._judging_ahead():
+        async with self._anew.ahead(self._ahead, self._passed):
             self.end = await self._say(rows, others)
             self._tell(flush, started)
 
@@ -447,20 +429,6 @@ class Lane:
             self.shop.audience.changed(self.number, [*judged, *flush.tickets])
         for office, report, _ in flush.reports:
             self.shop.audience.report((office or b"").decode(), report or b"")
-
-    @asynccontextmanager
-    async def _judging_ahead(self) -> AsyncIterator[None]:
-        """Whoever judges anew goes on with it for the next flush, until this is left."""
-        if not self.desk.stale or self._passed is None or not self.shop.turns.has(self.number):
-            yield
-            return
-        is_over = False
-        judging = asyncio.ensure_future(self._rejudge(self._ahead, self._passed, lambda: not is_over))
-        try:
-            yield
-        finally:
-            is_over = True
-            await judging
 
     async def _say(self, rows: list[Record], others: dict[str, list[Record]]) -> int:
         assert self._outbox is not None  # _open_up() made it

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from worker.settings import Settings
+from worker.sla.judged import Ticket
 from worker.sla.rows import unpack
-from worker.sla.tickets import Ticket
 from worker.stream import ledger
 from worker.stream.outbox import place
 from worker.stream.topics import partitions_of

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
 
+from worker.sla.judged import Ticket
 from worker.sla.policies import Rules
 from worker.sla.reports import Closing, Part, closings, part, total
 from worker.sla.rows import may_tell
-from worker.sla.tickets import Ticket
 from worker.sla.zones import DAY_MS
 
 #: How far ahead the next shift's end is looked for.

@@ -11,8 +11,8 @@ from hashlib import blake2b
 import orjson
 
 from worker.sla.handoffs import advance, owner_at
+from worker.sla.judged import Ticket, view
 from worker.sla.policies import Rules
-from worker.sla.tickets import Ticket, view
 from worker.sla.timers import Timer, covered_ms, spent_ms
 from worker.sla.verdicts import is_said
 from worker.stream.instants import form

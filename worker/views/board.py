@@ -21,9 +21,9 @@ from typing import Protocol
 
 import msgspec
 
+from worker.sla.judged import Ticket
 from worker.sla.policies import Rules
 from worker.sla.rows import RowDamaged, RowFromFuture, unpack
-from worker.sla.tickets import Ticket
 from worker.views import looking
 from worker.views.entries import Entry, entry
 from worker.views.looking import Facet, Found, Query

@@ -6,9 +6,9 @@ from typing import Any
 
 from worker.sla.handoffs import Handoff, advance, owner_at
 from worker.sla.history import Book
+from worker.sla.judged import Ticket, view
 from worker.sla.policies import Rules
 from worker.sla.proofs import Step, proof
-from worker.sla.tickets import Ticket, view
 from worker.sla.timers import Timer, spent_ms
 from worker.sla.verdicts import is_said
 from worker.views.looking import form

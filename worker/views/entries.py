@@ -11,8 +11,8 @@ from typing import Literal
 import msgspec
 
 from worker.sla.handoffs import advance, owner_at, owners
+from worker.sla.judged import Ticket, view
 from worker.sla.policies import Rules
-from worker.sla.tickets import Ticket, view
 from worker.sla.timers import Timer
 from worker.sla.verdicts import is_said
 

@@ -25,7 +25,7 @@ from tests.e2e.campaign.cases import Arrived, Case, Finding, Kind, arrival, has_
 from tests.e2e.campaign.shifts import of_shifts
 from tests.oracles.stories import instant
 from worker import replay
-from worker.sla import tickets
+from worker.sla import judged, tickets
 from worker.sla.events import Tick
 from worker.sla.zones import tzdata_digest
 from worker.stream.outbox import place
@@ -141,7 +141,7 @@ class _Follow:
         self._id, self._case = ticket_id, case
         self._streams = [[one for one in records if one.source == number] for number in range(len(case.sources))]
         self._read = [0] * len(self._streams)
-        self._ticket: tickets.Ticket | None = None
+        self._ticket: judged.Ticket | None = None
         self._tzdata = tzdata_digest()
         self._switch = None if case.change is None else case.change.rejudged.get(ticket_id)
         self._rules = case.rules if case.change is None or self._switch is not None else case.change.rules
@@ -150,7 +150,7 @@ class _Follow:
 
     def look(self, look: Look) -> list[Finding]:
         self._change_rules(look.at)
-        first: tuple[tickets.Ticket | None, list[int], dict[str, bytes]] | None = None
+        first: tuple[judged.Ticket | None, list[int], dict[str, bytes]] | None = None
         alike = None
         for upto in self._readings(look):
             ticket, said = self._saying(upto, look.at)
@@ -187,7 +187,7 @@ class _Follow:
         yield exact
         yield from (list(choice) for choice in product(*spans) if list(choice) != exact)
 
-    def _saying(self, upto: list[int], at: int) -> tuple[tickets.Ticket | None, dict[str, bytes]]:
+    def _saying(self, upto: list[int], at: int) -> tuple[judged.Ticket | None, dict[str, bytes]]:
         fresh = [
             one
             for stream, since, until in zip(self._streams, self._read, upto, strict=True)
@@ -215,7 +215,7 @@ class _Follow:
             self._ticket = tickets.apply(self._ticket, one.event, self._rules).ticket
         self._read, self._rules = upto, self._case.change.rules
         if self._ticket is not None:
-            self._ticket = tickets._read(self._ticket, self._rules, self._switch)
+            self._ticket = judged.judged_by(self._ticket, self._rules, self._switch)
         self._switch = None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.e2e.campaign.cases import Arrived, Case, Finding, has_two_tellings
 from tests.oracles.stories import instant
-from worker.sla import tickets
+from worker.sla import judged, tickets
 from worker.sla.events import Tick
 from worker.sla.reports import LISTS, Closing, Report, closings, part
 from worker.sla.zones import tzdata_digest
@@ -49,7 +49,7 @@ def _contents(
     case: Case, arrived: Mapping[str, Sequence[Arrived]], closing: Closing, body: dict[str, Any]
 ) -> Iterator[Finding]:
     at = closing.boundary.at
-    known: dict[str, tickets.Ticket | None] = {}
+    known: dict[str, judged.Ticket | None] = {}
     for ticket_id, records in arrived.items():
         before = [one for one in records if one.event.occurred_at <= at]
         if all(one.at < at - case.race for one in before) and not has_two_tellings(records):

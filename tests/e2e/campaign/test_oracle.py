@@ -16,7 +16,7 @@ from tests.e2e.campaign.oracle import judge, looks_of
 from tests.e2e.campaign.workload import Shape, first_boundary, plan, rules_files
 from tests.oracles.stories import instant
 from worker.rules import rulebook
-from worker.sla import tickets
+from worker.sla import judged, tickets
 from worker.sla.events import Event, Tick
 from worker.sla.reports import Report, closings, part
 from worker.sla.zones import tzdata_digest
@@ -46,7 +46,7 @@ def a_case(folder: Path, seed: str, *, stalls: bool, first: str = "created") -> 
     rules = rulebook.load(list(rules_files(folder, START)))
     dice, sources = random.Random(seed), stored(seed, Shape(tickets=60, late=0.4, bad=0.1))
     waiting = sorted(((r.timestamp, t, r) for t, rs in sources.items() for r in rs), key=lambda w: (w[0], w[2].offset))
-    known: dict[str, tickets.Ticket] = {}
+    known: dict[str, judged.Ticket] = {}
     case = Case(rules, DOOR, sources, [], [], [], START + 60_000, since=START)
     at = START
     while at < START + 70_000:

@@ -1,0 +1,98 @@
+"""What a ticket's tick tells of handoffs, and what is remembered of it: `plan` decides, this does it.
+
+A ticket that was silent for months has hundreds of boundaries at once; each packet shows the ticket as of its own instant.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from worker.sla.events import HandoffSignal, Tick
+from worker.sla.folds import Fold
+from worker.sla.history import Book, seen_at
+from worker.sla.judged import Ticket, as_of
+from worker.sla.packets import Told, plan, remember, signal
+from worker.sla.verdicts import Record
+
+if TYPE_CHECKING:
+    from worker.sla.policies import Rules
+
+#: So many signals of handoffs are remembered of a ticket, then those of its last three hundred boundaries only: of a critical one
+#: that nobody closes in half a year. Ten years would make a row that no changelog takes.
+TOLD_CAP = 1_800
+
+_BEGINNING_OF_TIME = -(2**61)
+
+
+def handed_over(
+    ticket: Ticket, now: Book, tick: Tick, rules: Rules
+) -> tuple[tuple[Told, ...], tuple[HandoffSignal, ...], int]:
+    """What was told of handoffs after this tick, the signals to send, and how many verdicts are historic."""
+    told, custody, rota = ticket.said.handoffs, now.custody, rules.rota
+    if custody is None or rota is None or not (told or custody.handoffs):
+        return told, (), 0
+    packets: list[HandoffSignal] = []
+    historic, look = 0, _Look(ticket, rules)
+    statements = plan(told, custody, tick.at, tick.settle, judged_from(ticket.said, ticket.fold))
+    if not statements:
+        return told, (), 0
+    # By boundary: a ticket that is years old when it comes has thousands of them.
+    known: dict[tuple[int, str], tuple[Told, ...]] = {}
+    for one in told:
+        place = one.boundary, one.outgoing
+        known[place] = (*known.get(place, ()), one)
+    for statement in statements:
+        handoff = statement.handoff
+        place = handoff.boundary, handoff.outgoing
+        here = known.get(place, ())
+        open_before = any(not one.historic for one in here)
+        late_start = handoff.boundary < tick.announce_from and not open_before
+        known[place], one = remember(here, statement, ticket.ticket_id, historic=late_start)
+        if late_start:
+            historic += statement.kind in ("completed", "missed")
+            continue
+        packets.append(signal(statement, one, ticket.ticket_id, rota, look))
+    told = tuple([one for here in known.values() for one in here])
+    return told, tuple(packets), historic
+
+
+class _Look:
+    """The Book as of one instant after another. After months of silence hundreds of packets are written at once: each goes
+    on from where the one before it looked, where no fact lies between.
+    """
+
+    def __init__(self, ticket: Ticket, rules: Rules) -> None:
+        self._ticket, self._rules = ticket, rules
+        self._at, self._facts = 0, -1
+        self._book: Book | None = None
+
+    def __call__(self, at: int) -> Book | None:
+        facts = bisect_right(self._ticket.facts, at, key=lambda fact: fact.occurred_at)
+        is_told = facts > 0 or self._ticket.fold is not None  # else the creation lies ahead: as it is
+        if is_told and self._book is not None and facts == self._facts and at >= self._at:
+            self._book = seen_at(self._book, at, self._rules)
+        else:
+            self._book = as_of(self._ticket, at, self._rules)
+        self._at, self._facts = at, facts
+        return self._book
+
+
+def without_oldest(said: Record) -> Record:
+    """What was said, without what was told of the oldest boundaries where there are very many: they keep their verdicts."""
+    if len(said.handoffs) <= TOLD_CAP:
+        return said
+    boundaries = sorted({one.boundary for one in said.handoffs})
+    closed = boundaries[-(TOLD_CAP // 6)] - 1
+    kept = tuple([one for one in said.handoffs if one.boundary > closed])
+    return replace(said, handoffs=kept, judged_from=closed + 1)
+
+
+def judged_from(said: Record, fold: Fold | None) -> int:
+    """Boundaries before this instant keep what was told of them: another rota judged them, or they are folded, or too many."""
+    folded = None if fold is None else fold.until + 1
+    return max(
+        [at for at in (folded, said.rejudged_at, said.judged_from) if at is not None], default=_BEGINNING_OF_TIME
+    )
