@@ -341,7 +341,9 @@ class Desk:
             flush.signals.extend(outcome.signals)
             flush.handoffs.extend(outcome.handoffs)
 
-    def _keep(self, flush: Flush, key: bytes, outcome: Outcome, *, passes_by: bool = False) -> None:
+    def _keep(
+        self, flush: Flush, key: bytes, outcome: Outcome, *, passes_by: bool = False, touched: bool = True
+    ) -> None:
         self._count(flush, outcome)
         self.agenda.put(key, outcome.wake_at)
         if outcome.changed and not passes_by:
@@ -353,15 +355,17 @@ class Desk:
                 self.counts.changed(self.rows.pop(key), None)
         elif passes_by:
             self._hot.drop(key)
-        else:
+        elif touched:
             self._hot.put(key, outcome.ticket)
+        else:  # what is due was touched long ago, mostly: it takes nobody's place
+            self._hot.renew(key, outcome.ticket)
 
     def _tick(self, flush: Flush, key: bytes, tick: Tick, *, passes_by: bool = False) -> Outcome:
         ticket = self._ticket(flush, key)
         if ticket is None:
             return Outcome(None, changed=False)
         outcome = apply(ticket, tick, self.shop.rules)
-        self._keep(flush, key, outcome, passes_by=passes_by)
+        self._keep(flush, key, outcome, passes_by=passes_by, touched=False)
         if outcome.signals or outcome.handoffs:
             spoken, handed = self._encoded(outcome, tick.at)
             flush.spoken += spoken

@@ -45,6 +45,11 @@ class Hot:
             self._left += _BOOK + len(old.facts)
             self._written.pop(gone, None)
 
+    def renew(self, key: bytes, ticket: Ticket) -> None:
+        """As `put`, of a ticket that is kept; else nothing."""
+        if key in self._tickets:
+            self.put(key, ticket)
+
     def written(self, key: bytes) -> Written | None:
         """The ticket's facts as they were written last, or None."""
         return self._written.get(key)
