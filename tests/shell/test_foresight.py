@@ -209,7 +209,7 @@ def test_fewer_than_a_crowd_are_not_judged_ahead() -> None:
     a_crowd(clock, foresight.CROWD - 1)
     assert not clock.desk.foresees()
     clock.hears(True, {"event_id": "c", "ticket_id": "T", "severity": "L1", "occurred_at": form(EPOCH)})
-    clock.now += foresight.EVERY_MS + 2 * foresight.CROWD
+    clock.now += foresight.EVERY_MS + foresight.CROWD
     assert clock.desk.foresees()
 
 

@@ -288,6 +288,7 @@ ESCALATED = replace(MISSED, state="escalated", escalated_at=1100)
         (("proposed",), (replace(MISSED, state="acknowledged", acknowledged_at=900, taken_by="b"),), []),
         (("proposed",), (replace(MISSED, incoming="c", state="proposed"),), ["cancelled rota_changed", "proposed"]),
         (("proposed",), (replace(PAUSED, incoming="c"),), ["cancelled rota_changed", "proposed", "cancelled paused"]),
+        (("proposed", "cancelled", "proposed 2"), (MISSED,), ["proposed", "missed", "cancelled withdrawn"]),
         (("proposed",), (replace(MISSED, incoming="c", state="proposed", proposed_at=2500),), ["cancelled rota_changed"]),
     ],
 )  # fmt: skip
@@ -328,6 +329,7 @@ def test_what_is_told_is_the_difference(
         (("proposed", "cancelled", "proposed 2"), (MISSED,), ["cancelled rota_changed"]),
         (("proposed", "cancelled", "proposed 2"), (PAUSED, replace(MISSED, number=2)), ["missed"]),
         (("proposed", "proposed 2"), (MISSED,), ["missed", "cancelled rota_changed"]),
+        (("proposed",), (replace(PAUSED, incoming="c"),), ["cancelled rota_changed"]),
     ],
 )  # fmt: skip
 def test_of_boundaries_that_other_rules_judged_only_what_was_left_open_is_told(

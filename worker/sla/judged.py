@@ -59,7 +59,7 @@ def judged_by(ticket: Ticket, rules: Rules, at: int) -> Ticket:
         ticket.said.warned,
         tuple(
             [
-                replace(b, kept=True) if b.standing and (b.metric, b.armed_by, "retracted") not in unsaid else b
+                replace(b, kept=(b.metric, b.armed_by, "retracted") not in unsaid) if b.standing else b
                 for b in ticket.said.breached
             ]
         ),

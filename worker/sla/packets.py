@@ -94,17 +94,11 @@ def _left_open(handoffs: list[Handoff], told: list[Told], at: int, settle: int, 
         return []
     found = _at_boundary(handoffs, told, at, settle, judged_from)
     if not told_to:
-        if any(one.kind == "proposed" for one in found):
-            # Whom these rules would have proposed it to instead can't take it over any more.
-            gone = [one for one in found if one.kind == "cancelled" and one.handoff.number in proposals]
-            found = [replace(one, undone=(*one.undone, proposals[one.handoff.number])) for one in gone]
-        # A second proposal where these rules make but one: nothing else would end it.
-        known = {handoff.number for handoff in handoffs} | {one.handoff.number for one in found}
-        more = [one for number, one in proposals.items() if number not in known]
-        return [
-            *found,
-            *(Statement("cancelled", _handoff_of(one), at - 1, reason=ROTA_CHANGED, undone=(one,)) for one in more),
-        ]
+        if all(one.kind != "proposed" for one in found):
+            return found
+        # Whom these rules would have proposed it to instead can't take it over any more.
+        gone = {one.handoff.number: one for one in reversed(found) if one.kind == "cancelled"}
+        return [replace(gone[n], undone=(*gone[n].undone, one)) for n, one in proposals.items() if n in gone]
     if any(one.retracts is not None and not one.retracts.late_at for one in found):
         return []  # these rules would have judged otherwise
     return [one for one in found if (one.kind == "escalated" or one.late_at) and one.handoff.incoming in told_to]
@@ -140,7 +134,7 @@ def _at_boundary(handoffs: list[Handoff], told: list[Told], at: int, settle: int
         same = derived.get(number)
         if number in cancelled:
             continue
-        if same is None and not judged and verdict is None:
+        if same is None and verdict is None:
             if one.proposed_at < judged_from:  # before the rules changed
                 gone = Statement("cancelled", _handoff_of(one), at - 1, reason=ROTA_CHANGED, undone=(one,))
             else:

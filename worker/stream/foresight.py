@@ -22,7 +22,7 @@ from worker.stream.agenda import Agenda
 from worker.stream.speech import Unstamped
 
 #: How far ahead a lane looks, how often (ms), and at how many wake-ups at most. A look costs by what it sees, 20 ms at most, so the
-#: next one is put off by a millisecond for each wake-up that was seen, by two where there was no crowd.
+#: next one is put off by a millisecond for each wake-up that was seen.
 AHEAD_MS, EVERY_MS, MOST = 60_000, 5_000, 16_000
 #: So many within a quarter of a second are a crowd: one flush, 50 ms of judging. What is spread more thinly is judged in time
 #: as it comes, for less: in two parts a ticket costs an eighth more.
@@ -69,8 +69,8 @@ class Foresight:
         """Is there a crowd that waits to be judged ahead? `now`: UTC ms."""
         if not self._waiting and not self._looked_at <= now < self._looks_at:
             coming = agenda.coming(now + AHEAD_MS, MOST)
+            self._looked_at, self._looks_at = now, now + EVERY_MS + len(coming)
             crowd = _crowd(coming)
-            self._looked_at, self._looks_at = now, now + EVERY_MS + len(coming) * (1 if crowd else 2)
             self._found = {key: one for key, one in self._found.items() if rows.get(key) is one[0]}
             self._left = BYTES - sum(weight for _, _, weight in self._found.values())
             self._waiting.extend(entry for entry in crowd if entry[1] not in self._found)
