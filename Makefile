@@ -85,13 +85,10 @@ soak: $(TOOLS) ## simulated faults and broken input for SECONDS=600, from SEED=0
 	@echo "==> fuzzing: everything that parses"
 	@$(BIN)/python -m tests.fuzz --seconds $$(($(SECONDS) / 4)) --seed $(SEED)
 
-# A quarter of an hour; ARGS="--full" is what docs/benchmarks shows: medians of five at full size, two hours. `python
-# benchmarks/timers.py --help` makes single figures; the other benchmarks run by themselves.
-bench: $(TOOLS) $(PEERS) ## lateness, storm, memory, throughput, beside their peers: docs/benchmarks anew
-	@echo "==> timers"
+# Twenty minutes, into .local/benchmarks; ARGS="--full" makes what docs/benchmarks shows: medians of five at full size, three hours.
+# `python benchmarks/timers.py --help` says how to make single figures; the other benchmarks run by themselves.
+bench: $(TOOLS) $(PEERS) ## lateness, storm, memory, throughput, beside their peers: tables and pictures in .local/benchmarks
 	@BYTEWAX_PYTHON=$(BENCH)/bin/python $(BIN)/python benchmarks/whole.py $(ARGS)
-	@echo "==> pictures"
-	@$(BENCH)/bin/python benchmarks/plots.py docs/benchmarks/runs.jsonl docs/benchmarks
 
 dashboards: $(TOOLS) ## write grafana/dashboards/*.json anew; ARGS="--board URL --runbooks URL --to FOLDER"
 	@$(BIN)/python -m grafana $(ARGS)

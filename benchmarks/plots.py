@@ -19,6 +19,8 @@ mpl.rcParams.update({"svg.hashsalt": "sla-worker", "font.size": 9, "axes.grid": 
 
 #: As in figures.SHARES.
 SHARES = [*(n / 100 for n in range(1, 100)), 0.995, 0.999, 0.9995, 0.9999]
+#: Of a ramp.
+SHOWN = ("p50", "p99", "p99.9")
 COLOURS = ("#0f5fc4", "#c2410c", "#15803d", "#7e22ce", "#6b7280", "#a16207")
 NAMES = {
     "sla-worker": "sla-worker (the law, exactly once)",
@@ -52,6 +54,8 @@ def draw(
     axes.set(title=title, xlabel=x, ylabel=y)
     if "y" in log:
         axes.set_yscale("log")
+    if "x" in log:
+        axes.set_xscale("log")
     axes.legend(frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -64,7 +68,8 @@ def draw(
 def main(runs_file: Path, folder: Path) -> None:
     runs = [json.loads(line) for line in runs_file.read_text().splitlines()]
     percents = [share * 100 for share in SHARES]
-    ours = [run for run in runs if run["who"] == "sla-worker" and run["what"] == "steady"]
+    alone = [run for run in runs if not any(run.get(kind) for kind in ("beside", "compared", "ramp"))]
+    ours = [run for run in alone if run["who"] == "sla-worker" and run["what"] == "steady"]
     lines = [
         (f"{rate:,} fires/s, {live:,} live", percents, run["figures"]["distribution"])
         for (rate, live), run in chosen(ours, "p99", "rate", "live")
@@ -78,6 +83,13 @@ def main(runs_file: Path, folder: Path) -> None:
             "ms",
             log="y",
         )
+    ramp = sorted(chosen([run for run in runs if run.get("ramp")], "p99", "live", "rate"))
+    most = ramp[-1][0][0] if ramp else 0  # live
+    ramp = [(key, run) for key, run in ramp if key[0] == most]
+    lines = [(name, [rate for (_, rate), _ in ramp], [run["figures"][name] for _, run in ramp]) for name in SHOWN]
+    if ramp:
+        title = f"Lateness by dues a second, {most:,} live"
+        draw(folder / "ramp.svg", title, lines, "dues a second", "ms", log="xy")
     beside = [run for run in runs if run["what"] == "steady" and run.get("beside")]
     lines = [
         (NAMES.get(who, who), percents, run["figures"]["distribution"]) for (who,), run in chosen(beside, "p99", "who")
@@ -85,7 +97,7 @@ def main(runs_file: Path, folder: Path) -> None:
     if lines:
         title = f"The same {beside[0]['rate']:,} dues a second, {beside[0]['live']:,} live"
         draw(folder / "peers.svg", title, lines, "% of signals that came within", "ms", log="y")
-    storms = [run for run in runs if run["what"] == "storm" and not run["kill"]]
+    storms = [run for run in runs if run["what"] == "storm" and run.get("beside") and not run["kill"]]
     lines = [
         (NAMES.get(who, who), [at / 1000 for at in run["figures"]["distribution"]], percents)
         for (who,), run in chosen(storms, "max", "who")

@@ -2,6 +2,7 @@
 
     python benchmarks/timers.py steady [--rate 300] [--live 1000000] [--seconds 60]
     python benchmarks/timers.py live   [--rate 300] [--seconds 30]    3,000,000 live beside 100,000
+    python benchmarks/timers.py ramp   [--rates 100,...] [--seconds 20] more and more dues a second
     python benchmarks/timers.py storm  [--due 100000] [--kill]        all due in one millisecond
     python benchmarks/timers.py memory                                bytes a ticket with two timers, by slope
     python benchmarks/timers.py idle   [--live 1000000] [--seconds 60]
@@ -240,7 +241,7 @@ def _memory_table(runs: Sequence[Run]) -> str:
 
 #: Where how fast the broker is matters. It has all compilers of its Java there, as one that runs for months, and their work
 #: behind it.
-WARMED = ("steady", "live", "storm", "peers")
+WARMED = ("steady", "live", "ramp", "storm", "peers")
 WARM_BROKER_S = 75
 
 TABLES: dict[str, Callable[[Sequence[Run]], str]] = {
@@ -274,6 +275,10 @@ async def run_all(asked: argparse.Namespace, kafka: TunedKafka, folder: Path) ->
             for live in (asked.few, asked.many):
                 one = Ours(kafka.url, here / str(live))
                 note(await steady(one, here, kafka.pid, asked.rate, live, asked.seconds) | {"compared": True})
+        elif asked.part == "ramp":
+            for rate in asked.rates[:: -1 if number % 2 else 1]:  # the broker's cleaner goes on after a run
+                one = Ours(kafka.url, here / str(rate))
+                note(await steady(one, here, kafka.pid, rate, asked.live, asked.seconds) | {"ramp": True})
         elif asked.part == "storm":
             note(await storm(Ours(kafka.url, here, asked.workers), here, asked.due, asked.live, kill=asked.kill))
         elif asked.part == "idle":
@@ -311,16 +316,16 @@ def main() -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
-    every = ("steady", "live", "storm", "memory", "idle", "peers", "table")
+    every = ("steady", "live", "ramp", "storm", "memory", "idle", "peers", "table")
     made = {name: parts.add_parser(name) for name in every}
     for name, part in made.items():
         part.add_argument("--results", type=Path, help="a file of runs to add to; the table is over all of it")
         part.add_argument("--runs", type=int, default=5)
         if name in ("steady", "live", "peers"):
             part.add_argument("--rate", type=int, default=300, help="fires a second")
-        if name in ("steady", "live", "peers", "idle"):
-            part.add_argument("--seconds", type=int, default=60)
-        if name in ("steady", "storm", "peers", "idle"):
+        if name in ("steady", "live", "ramp", "peers", "idle"):
+            part.add_argument("--seconds", type=int, default=20 if name == "ramp" else 60)
+        if name in ("steady", "ramp", "storm", "peers", "idle"):
             default = {"storm": 0, "peers": 100_000}.get(name, 1_000_000)
             part.add_argument("--live", type=int, default=default, help="tickets beside them that are not due")
         if name in ("storm", "peers"):
@@ -328,6 +333,9 @@ def main() -> None:
     made["storm"].add_argument("--kill", action="store_true", help="kill -9 when a fifth is on the topic")
     for name in ("steady", "storm"):
         made[name].add_argument("--workers", type=int, default=1, help="processes that share the lanes")
+    made["ramp"].add_argument(
+        "--rates", type=_listed(int), default=[100, 300, 1000, 3000, 10_000], help="fires a second"
+    )
     made["live"].add_argument("--few", type=int, default=100_000)
     made["live"].add_argument("--many", type=int, default=3_000_000)
     made["memory"].add_argument("--counts", type=_listed(int), default=[100_000, 400_000, 700_000, 1_000_000])
