@@ -321,6 +321,8 @@ def main() -> None:
     for name, part in made.items():
         part.add_argument("--results", type=Path, help="a file of runs to add to; the table is over all of it")
         part.add_argument("--runs", type=int, default=5)
+        if name in WARMED:
+            part.add_argument("--warm", type=int, default=WARM_BROKER_S, help="seconds of work behind the broker")
         if name in ("steady", "live", "peers"):
             part.add_argument("--rate", type=int, default=300, help="fires a second")
         if name in ("steady", "live", "ramp", "peers", "idle"):
@@ -353,7 +355,7 @@ def main() -> None:
             if lasting:
                 say("warming the broker up: a run that does not count")
                 here = Path(name) / "warm"
-                asyncio.run(steady(Ours(kafka.url, here), here, kafka.pid, 300, 20_000, WARM_BROKER_S))
+                asyncio.run(steady(Ours(kafka.url, here), here, kafka.pid, 300, 20_000, asked.warm))
             show(earlier + asyncio.run(run_all(asked, kafka, Path(name))))
 
 

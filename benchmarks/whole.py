@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.figures import Run, kept, machine, median
 from benchmarks.stage import say
-from benchmarks.timers import TABLES
+from benchmarks.timers import TABLES, WARMED
 
 HERE = Path(__file__).parent
 FOLDER, SMALLER = HERE.parent / "docs" / "benchmarks", HERE.parent / ".local" / "benchmarks"
@@ -246,7 +246,8 @@ def main() -> None:
         many = ["--runs", "5" if asked.full else "1"]
         for part in FULL if asked.full else SMALL:
             say(" ".join(part))
-            command = [sys.executable, str(HERE / "timers.py"), *part, *many, "--results", str(runs)]
+            warm = [] if asked.full or part[0] not in WARMED else ["--warm", "20"]
+            command = [sys.executable, str(HERE / "timers.py"), *part, *many, *warm, "--results", str(runs)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         say("throughput")
         subprocess.run(
