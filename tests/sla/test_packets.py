@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from tests.oracles.rota_cases import rules_of, shown
 from tests.oracles.stories import fact, instant
+from tests.sla.test_corners import opened
 from tests.sla.test_rota import SOME, histories, rotas
 from tests.sla.world import examples
 from worker.replay import Play, Said, published
@@ -139,9 +140,7 @@ def test_one_packet_as_the_incoming_office_reads_it() -> None:
 
 def test_boundaries_before_the_first_announcement_are_historic() -> None:
     rules = rules_of({})
-    created = {"type": "ticket-created", "event_id": "e1", "ticket_id": "T1", "occurred_at": "2026-05-13T01:00:00Z",
-               "severity": "L1", "opened_by": {"role": "customer"}, "region": "au"}  # fmt: skip
-    ticket = apply(None, fact(created, instant(created["occurred_at"])), rules).ticket
+    ticket = opened(rules)
     outcome = apply(ticket, Tick(instant("2026-05-13T12:00:00Z"), announce_from=instant("2026-05-13T09:00:00Z")), rules)
     assert [(s.kind, s.boundary) for s in outcome.handoffs] == [
         (kind, instant("2026-05-13T11:30:00Z")) for kind in ("proposed", "missed")
@@ -153,9 +152,7 @@ def test_boundaries_before_the_first_announcement_are_historic() -> None:
 
 def test_settling_delays_a_verdict_and_not_a_proposal() -> None:
     rules = rules_of({})
-    created = {"type": "ticket-created", "event_id": "e1", "ticket_id": "T1", "occurred_at": "2026-05-13T01:00:00Z",
-               "severity": "L1", "opened_by": {"role": "customer"}, "region": "au"}  # fmt: skip
-    ticket = apply(None, fact(created, instant(created["occurred_at"])), rules).ticket
+    ticket = opened(rules)
     outcome = apply(ticket, Tick(instant("2026-05-13T07:00:01Z"), settle=5000), rules)
     assert [s.kind for s in outcome.handoffs] == ["proposed"]
     assert outcome.wake_at == instant("2026-05-13T07:00:05Z")
@@ -165,12 +162,9 @@ def test_settling_delays_a_verdict_and_not_a_proposal() -> None:
 
 def test_a_late_take_up_within_the_settling_wakes_nobody_before_its_end() -> None:
     rules = rules_of({})
-    told = {"event_id": "e1", "ticket_id": "T1", "type": "ticket-created", "severity": "L1", "region": "au",
-            "occurred_at": "2026-05-13T01:00:00Z", "opened_by": {"role": "customer"}}  # fmt: skip
     taken = {"event_id": "e2", "ticket_id": "T1", "type": "ticket-updated", "occurred_at": "2026-05-13T07:00:02Z",
              "handoff": {"acknowledged_by": "bengaluru", "boundary": "2026-05-13T07:00:00Z"}}  # fmt: skip
-    ticket = apply(None, fact(told, instant(told["occurred_at"])), rules).ticket
-    ticket = apply(ticket, fact(taken, instant(taken["occurred_at"])), rules).ticket
+    ticket = apply(opened(rules), fact(taken, instant(taken["occurred_at"])), rules).ticket
     outcome = apply(ticket, Tick(instant("2026-05-13T07:00:03Z"), settle=5000), rules)
     assert [s.kind for s in outcome.handoffs] == ["proposed"]
     assert outcome.wake_at == instant("2026-05-13T07:00:05Z")
