@@ -88,7 +88,7 @@ soak: $(TOOLS) ## simulated faults and broken input for SECONDS=600, from SEED=0
 # Twenty minutes, into .local/benchmarks; ARGS="--full" makes what docs/benchmarks shows: medians of five at full size, three hours.
 # `python benchmarks/timers.py --help` says how to make single figures; the other benchmarks run by themselves.
 bench: $(TOOLS) $(PEERS) ## lateness, storm, memory, throughput, beside their peers: tables and pictures in .local/benchmarks
-	@BYTEWAX_PYTHON=$(BENCH)/bin/python $(BIN)/python benchmarks/whole.py $(ARGS)
+	@BYTEWAX_PYTHON="$(CURDIR)/$(BENCH)/bin/python" $(BIN)/python benchmarks/whole.py $(ARGS)
 
 dashboards: $(TOOLS) ## write grafana/dashboards/*.json anew; ARGS="--board URL --runbooks URL --to FOLDER"
 	@$(BIN)/python -m grafana $(ARGS)
