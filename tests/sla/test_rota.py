@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tests.oracles.rota_cases import REGIONS, roster_of, rules_of, shown
 from tests.oracles.stories import fact, instant
 from tests.sla.world import examples
+from worker.sla import handoffs
 from worker.sla.handoffs import COMPLETED, MISSED, TRANSITIONS, Handoff, advance, change, owner_at, owners
 from worker.sla.history import Book, fold
 from worker.sla.policies import Rules
@@ -204,6 +206,25 @@ def test_custody_is_a_function_of_the_facts(data: st.DataObject, asked: dict[str
     assert one is not None
     assert other is not None
     assert advance(one, rota, end) == advance(other, rota, end)
+
+
+@SOME
+@given(st.data(), rotas(), st.sampled_from([1, 3]), st.sampled_from([6, 60]))
+def test_handoffs_that_are_left_behind_while_time_passes_change_nothing(
+    data: st.DataObject, asked: dict[str, Any], many: int, days: int
+) -> None:
+    rules = rules_of(asked)
+    rota = rules.rota
+    assert rota is not None
+    history = data.draw(histories(rota))
+    end = history[0]["occurred_at"] + days * DAY_MS
+    custodies = []
+    for carried in (many, 10**9):
+        with patch.object(handoffs, "_MANY", carried):
+            custody = book_of(rules, history).custody
+            assert custody is not None
+            custodies.append(advance(custody, rota, end))
+    assert custodies[0] == custodies[1]
 
 
 def test_every_state_answers_every_verb() -> None:

@@ -24,6 +24,9 @@ Refusal = Literal["unknown_office", "not_proposed_office", "no_proposal", "too_l
 COMPLETED: frozenset[State] = frozenset({"completed"})
 MISSED: frozenset[State] = frozenset({"missed", "escalated", "taken_up", "lapsed"})
 
+#: So many handoffs are carried along while time passes; earlier ones are left behind.
+_MANY = 64
+
 
 class Handoff(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A ticket proposed by one office to another at a boundary; instants are UTC ms.
@@ -197,7 +200,10 @@ def acknowledged(
 
 def advance(custody: Custody, rota: Rota, to: int, *, through: bool = False) -> Custody:
     """Everything that time alone does: proposals up to `to`, verdicts strictly before it; `through`: at it, too."""
+    behind: list[Handoff] = []  # of years there are thousands: they are not copied for each that joins them
     while (at := custody.next_at) is not None and at <= to:
+        if len(custody.past) >= _MANY:
+            custody = _left_behind(custody, behind, at)
         handoff = custody.open
         if handoff is None:
             custody = _proposed(custody, at) if custody.boundary is not None else _scheduled(custody, rota, at)
@@ -210,7 +216,7 @@ def advance(custody: Custody, rota: Rota, to: int, *, through: bool = False) -> 
         else:
             custody = replace(custody, open=None, past=(*custody.past, change(handoff, "lapse", at)), until=None)
             custody = _scheduled(custody, rota, at) if custody.boundary is None else _awaited(custody, rota, at)
-    return custody
+    return replace(custody, past=(*behind, *custody.past)) if behind else custody
 
 
 def remembered(custody: Custody) -> Custody:
@@ -296,7 +302,7 @@ def _awaited(custody: Custody, rota: Rota, at: int) -> Custody:
 
 def _chained(custody: Custody, rota: Rota, owner: str, chain: int) -> Boundary | None:
     """The boundary of the office that should have taken the ticket, with its owner as the outgoing one."""
-    missed = custody.handoffs[-1]
+    missed = custody.past[-1] if custody.open is None else custody.open
     late = rota.shift(missed.incoming, chain - 1)
     if late is None:
         return None
@@ -359,6 +365,16 @@ def _dropped(custody: Custody, at: int, why: str) -> Custody:
     if handoff is not None and not (handoff.proposed_at == at and handoff.state in ("proposed", "acknowledged")):
         past = (*past, change(handoff, "cancel", at, why))
     return replace(custody, open=None, past=past, boundary=None, until=None, next_at=None)
+
+
+def _left_behind(custody: Custody, behind: list[Handoff], at: int) -> Custody:
+    """The custody with what may still be asked for from `at` on: its last handoff, and those whose boundary lies ahead."""
+    past = custody.past
+    here = len(past) - 1
+    while here and past[here - 1].boundary >= at:
+        here -= 1
+    behind.extend(past[:here])
+    return replace(custody, past=past[here:])
 
 
 def _may_take(handoff: Handoff, office: str, at: int) -> bool:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from worker.sla.events import HandoffSignal, Tick
 from worker.sla.folds import Fold
-from worker.sla.history import Book, seen_at
+from worker.sla.history import Book, seen_at, settled
 from worker.sla.judged import Ticket, as_of
 from worker.sla.packets import Told, plan, remember, signal
 from worker.sla.verdicts import Record
@@ -61,11 +61,12 @@ def handed_over(
 
 class _Look:
     """The Book as of one instant after another. After months of silence hundreds of packets are written at once: each goes
-    on from where the one before it looked, where no fact lies between.
+    on from where the one before it looked, where no fact lies between. Nobody's custody is looked at in it: years of boundaries
+    are not gone through again.
     """
 
     def __init__(self, ticket: Ticket, rules: Rules) -> None:
-        self._ticket, self._rules = ticket, rules
+        self._ticket, self._rules = replace(ticket, book=_without_custody(ticket.book)), rules
         self._at, self._facts = 0, -1
         self._book: Book | None = None
 
@@ -75,9 +76,13 @@ class _Look:
         if is_told and self._book is not None and facts == self._facts and at >= self._at:
             self._book = seen_at(self._book, at, self._rules)
         else:
-            self._book = as_of(self._ticket, at, self._rules)
+            self._book = _without_custody(as_of(self._ticket, at, self._rules))
         self._at, self._facts = at, facts
         return self._book
+
+
+def _without_custody(book: Book | None) -> Book | None:
+    return book if book is None or book.custody is None else settled(replace(book, custody=None))
 
 
 def without_oldest(said: Record) -> Record:
