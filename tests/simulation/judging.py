@@ -196,19 +196,7 @@ def _kept(
 
     wanted, boundaries = of(_values(run, told, handoffs=False)), of(_values(run, told, handoffs=True))
     yield from _differences("a standing breach", _standing(of(signals), at), _standing(wanted, at))
-    # Of a boundary that passed before the new rules came, and whose proposal nobody had told, nothing is told.
-    proposed = {_place(one) for one in handoffs if one["kind"] == "proposed"}
-    rejudged = {key.decode(): unpack(row, key.decode()).said.rejudged_at or 0 for key, row in _table(run).items()}
-    boundaries = [
-        one
-        for one in boundaries
-        if _place(one) in proposed or instant(one["boundary"]["utc"]) >= rejudged.get(one["ticket_id"], 0)
-    ]
     yield from _differences("a handoff's verdict", _verdicts(of(handoffs), at), _verdicts(boundaries, at))
-
-
-def _place(said: dict[str, Any]) -> tuple[Any, ...]:
-    return said["ticket_id"], said["from"], said["boundary"]["utc"]
 
 
 def _pairs(run: Run, signals: list[dict[str, Any]], heard: _Input) -> Iterator[str]:

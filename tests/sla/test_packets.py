@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema_rs
 from hypothesis import given, settings, strategies as st
+from msgspec.structs import replace
 
 from tests.oracles.rota_cases import rules_of, shown
 from tests.oracles.stories import fact, instant
@@ -17,7 +18,7 @@ from tests.sla.world import examples
 from worker.replay import Play, Said, published
 from worker.sla.events import HandoffSignal, Tick
 from worker.sla.judged import Ticket
-from worker.sla.packets import plan
+from worker.sla.packets import Since, plan
 from worker.sla.policies import Rules
 from worker.sla.rows import pack, unpack
 from worker.sla.tickets import apply
@@ -84,7 +85,8 @@ def test_any_order_tells_the_same_verdicts_in_the_end(data: st.DataObject, asked
             assert signal.overlap_from <= signal.proposed_at
     if ticket is not None and ticket.book is not None and ticket.book.custody is not None:
         told = ticket.said.handoffs
-        assert plan(told, ticket.book.custody, end, 0, -(2**62)) == [] or ticket.book.custody.next_at is not None
+        never = Since(-(2**62), -(2**62))
+        assert plan(told, ticket.book.custody, end, 0, never) == [] or ticket.book.custody.next_at is not None
         assert unpack(pack(ticket), "T1").said.handoffs == told
 
 
@@ -112,6 +114,42 @@ def test_when_the_worker_ran_shows_only_in_detection(data: st.DataObject, asked:
     assert words([one.signal for one in awake]) == words(list(late))
     for value in words(list(late)):
         SCHEMA.validate(json.loads(value))
+
+
+@settings(SOME, max_examples=examples(60))
+@given(st.data(), rotas())
+def test_rules_that_come_into_force_anew_and_say_the_same_tell_the_same(
+    data: st.DataObject, asked: dict[str, Any]
+) -> None:
+    """Whatever had been looked at before, and whatever came to pass in an outage before."""
+    law = rules_of(asked)
+    assert law.rota is not None
+    history = data.draw(histories(law.rota))
+    history.sort(key=lambda record: (record["occurred_at"], record["event_id"]))
+    start = history[0]["occurred_at"]
+    instants = st.integers(0, 6 * DAY_MS).map(lambda n: start + n)
+    events = [
+        (one["occurred_at"], fact(one | {"occurred_at": shown(one["occurred_at"])}, one["occurred_at"]))
+        for one in history
+    ]
+    steps = events + [(at, Tick(at)) for at in data.draw(st.lists(instants, max_size=12))]
+    steps = [*sorted(steps, key=lambda step: step[0]), (start + 6 * DAY_MS, Tick(start + 6 * DAY_MS))]
+    changes = data.draw(st.sets(st.integers(0, len(steps) - 1), max_size=3))
+    said = []
+    for anew in (set(), changes):
+        ticket, rules, told = None, law, set()
+        for number, (_, step) in enumerate(steps):
+            if number in anew:
+                rules = replace(rules, digest=f"{rules.digest}{number}", remembered={})
+            outcome = apply(ticket, step, rules)
+            told |= {
+                (one.kind, one.boundary, one.outgoing, one.incoming, one.reason, one.id) for one in outcome.handoffs
+            }
+            ticket = (
+                None if outcome.ticket is None else unpack(pack(outcome.ticket, outcome.wake_at), "T1", rules.digest)
+            )
+        said.append(told)
+    assert said[0] == said[1]
 
 
 def test_one_packet_as_the_incoming_office_reads_it() -> None:

@@ -66,6 +66,8 @@ def judged_by(ticket: Ticket, rules: Rules, at: int) -> Ticket:
         rejudged_at=at,
         finished=tuple([cycle for cycle in ended if (*cycle, "breached") not in unsaid]),
         handoffs=ticket.said.handoffs,
+        judged_from=ticket.said.judged_from,
+        told_to=ticket.said.told_to,
     )
     return Ticket(ticket.ticket_id, ticket.facts, said, rules.digest, ticket.fold, book)
 

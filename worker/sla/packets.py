@@ -8,7 +8,7 @@ is right any more, `cancelled` does (SPEC 7, Late evidence). `plan` decides, and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Literal
 
 import msgspec
@@ -49,6 +49,16 @@ class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
     historic: bool = False
 
 
+class Since(msgspec.Struct, frozen=True):
+    """From which boundaries on these rules judge (UTC ms): from `judged` on, and from `untold` on where nobody told anything.
+
+    Those before were judged by another rota, or are forgotten, and keep what was told of them.
+    """
+
+    judged: int
+    untold: int
+
+
 class Statement(msgspec.Struct, frozen=True):
     """Something to be told: `at` is its instant by the facts, `undone` are those of `told` that no longer stand then."""
 
@@ -67,20 +77,22 @@ def handoff_identity(ticket_id: str, handoff: Handoff, kind: str, retracted: int
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def plan(told: Iterable[Told], custody: Custody, at: int, settle: int, judged_from: int) -> list[Statement]:
-    """What is to be told when the clock stands at `at` (UTC ms), by boundary.
+def plan(told: Collection[Told], custody: Custody, at: int, settle: int, since: Since) -> list[Statement]:
+    """What is to be told when the clock stands at `at` (UTC ms), by boundary. `_left_open` says what of those before `since`.
 
-    Boundaries before `judged_from` were judged by another rota, and keep what was told of them: `_left_open` says what else.
+    A boundary that passed while nobody looked is judged, also by rules that came into force after it.
     """
     keys: dict[tuple[int, str], tuple[list[Handoff], list[Told]]] = {}
     for handoff in custody.handoffs:
         keys.setdefault((handoff.boundary, handoff.outgoing), ([], []))[0].append(handoff)
     for one in told:
         keys.setdefault((one.boundary, one.outgoing), ([], []))[1].append(one)
+    known = {one.boundary for one in told} if since.untold < since.judged else set()
     found: list[Statement] = []
     for boundary, outgoing in sorted(keys):
-        judge = _at_boundary if boundary >= judged_from else _left_open
-        found += judge(*keys[boundary, outgoing], at, settle, judged_from)
+        is_theirs = boundary >= since.judged or (boundary >= since.untold and boundary not in known)
+        judge = _at_boundary if is_theirs else _left_open
+        found += judge(*keys[boundary, outgoing], at, settle, since.judged)
     return found
 
 

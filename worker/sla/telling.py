@@ -14,7 +14,7 @@ from worker.sla.events import HandoffSignal, Tick
 from worker.sla.folds import Fold
 from worker.sla.history import Book, seen_at, settled
 from worker.sla.judged import Ticket, as_of
-from worker.sla.packets import Told, plan, remember, signal
+from worker.sla.packets import Since, Told, plan, remember, signal
 from worker.sla.verdicts import Record
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def handed_over(
         return told, (), 0
     packets: list[HandoffSignal] = []
     historic, look = 0, _Look(ticket, rules)
-    statements = plan(told, custody, tick.at, tick.settle, judged_from(ticket.said, ticket.fold))
+    statements = plan(told, custody, tick.at, tick.settle, since(ticket.said, ticket.fold))
     if not statements:
         return told, (), 0
     # By boundary: a ticket that is years old when it comes has thousands of them.
@@ -95,9 +95,27 @@ def without_oldest(said: Record) -> Record:
     return replace(said, handoffs=kept, judged_from=closed + 1)
 
 
-def judged_from(said: Record, fold: Fold | None) -> int:
-    """Boundaries before this instant keep what was told of them: another rota judged them, or they are folded, or too many."""
+def since(said: Record, fold: Fold | None) -> Since:
+    """From which boundaries on the rules in force judge: what is folded, or was too much, is no longer remembered."""
     folded = None if fold is None else fold.until + 1
-    return max(
-        [at for at in (folded, said.rejudged_at, said.judged_from) if at is not None], default=_BEGINNING_OF_TIME
-    )
+    forgotten = max([at for at in (folded, said.judged_from) if at is not None], default=_BEGINNING_OF_TIME)
+    judged = forgotten if said.rejudged_at is None else max(forgotten, said.rejudged_at)
+    return Since(judged, judged if said.told_to is None else max(forgotten, said.told_to))
+
+
+def is_handed_over(book: Book) -> bool:
+    """Is there a boundary, past or to come, at which something was or will be told of this ticket?"""
+    custody = book.custody
+    return custody is not None and (custody.next_at is not None or custody.open is not None or bool(custody.past))
+
+
+def told_after(said: Record, known_at: int, wake_at: int | None) -> Record:
+    """What was said, when a fact reached the bus at `known_at`, after which the ticket needs a look at `wake_at` (UTC ms).
+
+    Whoever had nothing to look at before the fact has nothing until that look; whoever is behind stays so.
+    """
+    told_to = said.told_to
+    wake_at = known_at if wake_at is None else wake_at
+    if told_to is None:
+        return replace(said, told_to=wake_at)
+    return replace(said, told_to=max(wake_at, known_at)) if told_to >= known_at else said

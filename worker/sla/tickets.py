@@ -21,7 +21,7 @@ from worker.sla.folds import Fold, freeze
 from worker.sla.history import Book, Kept, opened, seen_at, step
 from worker.sla.judged import Ticket, book_of, cycles_of, judged_by
 from worker.sla.packets import plan
-from worker.sla.telling import handed_over, judged_from, without_oldest
+from worker.sla.telling import handed_over, is_handed_over, since, told_after, without_oldest
 from worker.sla.verdicts import Record, Speech, Warned, borne_out, is_closed_case, is_said, warning, was_warned
 
 if TYPE_CHECKING:
@@ -131,7 +131,10 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
     if book is not None and _is_long(facts, rules):
         learned, folded = _shortened(learned, rules)
         counts = (*counts, *folded)
-    return Outcome(learned, wake_at=_wake(learned, rules), counts=counts, kept=_newly_kept(ticket.book, book))
+    wake_at = _wake(learned, rules)
+    if book is not None and is_handed_over(book):
+        learned = replace(learned, said=told_after(learned.said, event.known_at, wake_at))
+    return Outcome(learned, wake_at=wake_at, counts=counts, kept=_newly_kept(ticket.book, book))
 
 
 def _newly_kept(before: Book | None, after: Book | None) -> tuple[Kept, ...]:
@@ -186,10 +189,7 @@ def _shortened(ticket: Ticket, rules: Rules, *, early: bool = False) -> tuple[Ti
     kept = tuple(f for f in facts if f.occurred_at > until)
     if old.custody is not None:
         told = tuple(one for one in ticket.said.handoffs if one.boundary <= until)
-        if any(
-            s.handoff.boundary <= until
-            for s in plan(told, old.custody, until, 0, judged_from(ticket.said, ticket.fold))
-        ):
+        if any(s.handoff.boundary <= until for s in plan(told, old.custody, until, 0, since(ticket.said, ticket.fold))):
             return ticket, ()
     live = {t.armed_by for t in old.timers} | {f.event_id for f in kept}
     folded = replace(
@@ -302,10 +302,13 @@ def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
     historic += speech.historic
     if ended is not None and ended + rules.forget_ms < tick.at:
         return Outcome(None, speech.signals, packets, counts=("forgotten",), historic=historic)
-    if not speech.changed and told is ticket.said.handoffs:
-        return Outcome(ticket, wake_at=_looked_at(ticket, now, ticket.said, rules, tick.settle), changed=False)
-    said = without_oldest(speech.record_after(told))
+    is_silent = not speech.changed and told is ticket.said.handoffs
+    said = ticket.said if is_silent else without_oldest(speech.record_after(told))
     wake_at = _looked_at(ticket, now, said, rules, tick.settle)
+    if is_handed_over(now) and said.told_to != wake_at:
+        said = replace(said, told_to=wake_at)
+    elif is_silent:
+        return Outcome(ticket, wake_at=wake_at, changed=False)
     return Outcome(replace(ticket, said=said), speech.signals, packets, wake_at, historic=historic)
 
 
@@ -334,7 +337,7 @@ def _looked_at(ticket: Ticket, book: Book, record: Record, rules: Rules, settle:
         if old.standing and not borne_out(book, old):
             at = _sooner(at, old.due)
     if book.custody is not None and (record.handoffs or book.custody.handoffs):
-        for statement in plan(record.handoffs, book.custody, _END_OF_TIME, 0, judged_from(record, ticket.fold)):
+        for statement in plan(record.handoffs, book.custody, _END_OF_TIME, 0, since(record, ticket.fold)):
             if statement.at >= _END_OF_TIME - 1:  # late evidence: as soon as the clock has passed it
                 at = _sooner(at, book.last[0])
             else:

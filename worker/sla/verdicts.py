@@ -62,6 +62,7 @@ class Breached(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Record(msgspec.Struct, frozen=True, gc=False):
     """What was said of a ticket. When the rules changed, at `rejudged_at` (UTC ms), cycles in `finished`
     (metric, arming event) keep the verdict they had. `judged_from`: boundaries before it are no longer remembered.
+    `told_to`: of a critical ticket, by whatever rules all that there was to tell of boundaries before it is told.
     """
 
     warned: tuple[Warned, ...] = ()
@@ -70,6 +71,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     finished: tuple[tuple[str, str], ...] = ()
     handoffs: tuple[Told, ...] = ()
     judged_from: int | None = None
+    told_to: int | None = None
 
 
 def was_warned(warned: Iterable[Warned], timer: Timer, mark: Mark) -> bool:
@@ -191,10 +193,7 @@ class Speech:
 
     def record_after(self, handoffs: tuple[Told, ...]) -> Record:
         """What has been said of the ticket now; `handoffs` is what was told of those."""
-        record = self.record
-        return Record(
-            tuple(self.warned), tuple(self.breached), record.rejudged_at, record.finished, handoffs, record.judged_from
-        )
+        return replace(self.record, warned=tuple(self.warned), breached=tuple(self.breached), handoffs=handoffs)
 
     @property
     def signals(self) -> tuple[Signal, ...]:
