@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.oracles.rota_cases import OFFICES, roster_of, rules_of
+from tests.oracles.rota_cases import roster_of, rules_of
 from tests.oracles.stories import fact, instant
 from tests.sla.world import Desk, created, event, rules
 from worker.rules import rulebook
@@ -350,7 +350,6 @@ def test_of_boundaries_that_other_rules_judged_only_what_was_left_open_is_told(
         ((), (MISSED,), ["proposed", "missed"]),
         ((), (ESCALATED,), ["proposed", "missed", "escalated"]),
         ((), (PAUSED,), ["proposed", "cancelled paused"]),
-        ((), (), []),
         (("proposed",), (MISSED,), ["missed"]),
         (("proposed",), (replace(MISSED, incoming="c"),), ["cancelled rota_changed"]),
         (("proposed",), (replace(MISSED, outgoing="c"),), ["cancelled rota_changed"]),
@@ -358,7 +357,7 @@ def test_of_boundaries_that_other_rules_judged_only_what_was_left_open_is_told(
         (("proposed", "missed"), (IN_TIME,), []),
     ],
 )  # fmt: skip
-def test_of_a_boundary_that_nobody_looked_at_new_rules_tell_all(
+def test_of_a_boundary_in_an_outage_new_rules_tell_all_where_others_told_nothing(
     before: tuple[str, ...], facts: tuple[Handoff, ...], expected: list[str]
 ) -> None:
     known = tuple(as_told(words) for words in before)
@@ -368,51 +367,6 @@ def test_of_a_boundary_that_nobody_looked_at_new_rules_tell_all(
     for statement in found:
         after, _ = remember(after, statement, "T1", historic=False)
     assert plan(after, custody(*facts), 2000, 0, Since(1001, 1000)) == []
-
-
-def test_boundaries_of_an_outage_are_told_by_the_rules_that_come_with_its_end() -> None:
-    old = rules_of({})
-    new = replace(old, digest="new", remembered={})
-    before = apply(opened(old), Tick(instant("2026-05-13T06:00:00Z")), old)
-    assert before.handoffs == ()
-    ticket = unpack(pack(before.ticket, before.wake_at), "T1", new.digest)
-    at = instant("2026-05-13T08:00:00Z")
-    back = apply(ticket, Tick(at), new)
-    assert [(s.kind, s.at) for s in back.handoffs] == [
-        ("proposed", instant("2026-05-13T06:15:00Z")),
-        ("missed", instant("2026-05-13T07:00:00Z")),
-        ("escalated", instant("2026-05-13T07:45:00Z")),
-    ]
-    again = unpack(pack(back.ticket, back.wake_at), "T1", new.digest)
-    assert apply(again, Tick(at + 1), new).handoffs == ()
-
-
-@pytest.mark.parametrize("heard", [(), ("2026-05-13T08:30:00Z",)])
-def test_boundaries_that_a_new_rota_has_before_it_came_are_told_by_nobody(heard: tuple[str, ...]) -> None:
-    """Somebody looked then, and there was none: whom the new rota names could not take the ticket over."""
-    hours = {day: [["09:00", "14:30"]] for day in ("mon", "tue", "wed", "thu", "fri")}  # until 09:00 UTC
-    short = [office | {"hours": hours} if office["id"] == "bengaluru" else office for office in OFFICES]
-    old, new = rules_of({}), rules_of({"offices": short})
-    assert new.rota is not None
-    assert [b.at for b in new.rota.boundaries(instant("2026-05-13T08:00:00Z"), instant("2026-05-13T10:00:00Z"))] == [
-        instant("2026-05-13T09:00:00Z")
-    ]
-    said = apply(opened(old), Tick(instant("2026-05-13T08:00:00Z")), old)
-    for number, at in enumerate(heard):
-        more = {
-            "type": "ticket-updated",
-            "event_id": f"u{number}",
-            "ticket_id": "T1",
-            "occurred_at": at,
-            "status": "open",
-        }
-        said = apply(said.ticket, fact(more, instant(at)), old)
-    ticket = unpack(pack(said.ticket, said.wake_at), "T1", new.digest)
-    back = apply(ticket, Tick(instant("2026-05-13T10:00:00Z")), new)
-    assert back.handoffs == ()
-    later = apply(back.ticket, Tick(instant("2026-05-13T15:30:00Z")), new)
-    assert [s.kind for s in later.handoffs][:2] == ["proposed", "missed"]
-    assert min(s.boundary for s in later.handoffs) > instant("2026-05-13T10:00:00Z")
 
 
 def test_of_a_critical_ticket_that_is_years_old_the_last_boundaries_are_remembered() -> None:

@@ -137,18 +137,18 @@ def test_rules_that_come_into_force_anew_and_say_the_same_tell_the_same(
     changes = data.draw(st.sets(st.integers(0, len(steps) - 1), max_size=3))
     said = []
     for anew in (set(), changes):
-        ticket, rules, told = None, law, set()
+        ticket, rules, told = None, law, []
         for number, (_, step) in enumerate(steps):
             if number in anew:
                 rules = replace(rules, digest=f"{rules.digest}{number}", remembered={})
             outcome = apply(ticket, step, rules)
-            told |= {
-                (one.kind, one.boundary, one.outgoing, one.incoming, one.reason, one.id) for one in outcome.handoffs
-            }
+            told += [
+                (one.id, one.kind, one.boundary, one.outgoing, one.incoming, one.reason) for one in outcome.handoffs
+            ]
             ticket = (
                 None if outcome.ticket is None else unpack(pack(outcome.ticket, outcome.wake_at), "T1", rules.digest)
             )
-        said.append(told)
+        said.append(sorted(told))
     assert said[0] == said[1]
 
 

@@ -65,9 +65,9 @@ def judged_by(ticket: Ticket, rules: Rules, at: int) -> Ticket:
         ),
         rejudged_at=at,
         finished=tuple([cycle for cycle in ended if (*cycle, "breached") not in unsaid]),
-        handoffs=ticket.said.handoffs,
+        handoffs=tuple([replace(one, anew=False) if one.anew else one for one in ticket.said.handoffs]),
         judged_from=ticket.said.judged_from,
-        told_to=ticket.said.told_to,
+        told_up_to=ticket.said.told_up_to,
     )
     return Ticket(ticket.ticket_id, ticket.facts, said, rules.digest, ticket.fold, book)
 

@@ -33,7 +33,7 @@ class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One signal about a handoff that was sent (or recorded as historic): `standing` until it is taken back.
 
     `late_at`: the take-over of a late completion (UTC ms), 0 for everything else. `proposed_at` and `incoming` are kept
-    for a proposal that is withdrawn.
+    for a proposal that is withdrawn. `anew`: of a boundary before these rules came into force, of which those before told nothing.
     """
 
     boundary: int
@@ -47,16 +47,21 @@ class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
     late_at: int = 0
     standing: bool = True
     historic: bool = False
+    anew: bool = False
 
 
 class Since(msgspec.Struct, frozen=True):
-    """From which boundaries on these rules judge (UTC ms): from `judged` on, and from `untold` on where nobody told anything.
+    """From which boundaries on these rules judge (UTC ms): from `judged` on, and from `untold` on where others told nothing.
 
     Those before were judged by another rota, or are forgotten, and keep what was told of them.
     """
 
     judged: int
     untold: int
+
+    def is_theirs(self, boundary: int, told: Collection[Told]) -> bool:
+        """Is a boundary before `judged`, of which all this was told, for these rules to judge?"""
+        return any(one.anew for one in told) if told else boundary >= self.untold
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -69,6 +74,7 @@ class Statement(msgspec.Struct, frozen=True):
     reason: str | None = None
     retracts: Told | None = None
     undone: tuple[Told, ...] = ()
+    anew: bool = False
 
 
 def handoff_identity(ticket_id: str, handoff: Handoff, kind: str, retracted: int) -> str:
@@ -87,17 +93,24 @@ def plan(told: Collection[Told], custody: Custody, at: int, settle: int, since: 
         keys.setdefault((handoff.boundary, handoff.outgoing), ([], []))[0].append(handoff)
     for one in told:
         keys.setdefault((one.boundary, one.outgoing), ([], []))[1].append(one)
-    known = {one.boundary for one in told} if since.untold < since.judged else set()
+    there: dict[int, list[Told]] = {}
+    for one in told:
+        if one.boundary < since.judged:
+            there.setdefault(one.boundary, []).append(one)
     found: list[Statement] = []
     for boundary, outgoing in sorted(keys):
-        is_theirs = boundary >= since.judged or (boundary >= since.untold and boundary not in known)
-        judge = _at_boundary if is_theirs else _left_open
-        found += judge(*keys[boundary, outgoing], at, settle, since.judged)
+        here = keys[boundary, outgoing]
+        if boundary >= since.judged:
+            found += _at_boundary(*here, at, settle, since.judged)
+        elif since.is_theirs(boundary, there.get(boundary, ())):
+            found += [replace(one, anew=True) for one in _at_boundary(*here, at, settle, since.judged)]
+        else:
+            found += _left_open(*here, at, settle, since.judged)
     return found
 
 
 def _left_open(handoffs: list[Handoff], told: list[Told], at: int, settle: int, judged_from: int) -> list[Statement]:
-    """Of a boundary that passed before the rules changed: the end of a proposal that nobody told, and what follows a miss."""
+    """Of a boundary that others told of before the rules changed: the end of a proposal that nobody told, and what follows a miss."""
     standing = [one for one in told if one.standing]
     ended = {one.number for one in standing if one.kind == "cancelled"}
     proposals = {one.number: one for one in standing if one.kind == "proposed" and one.number not in ended}
@@ -192,7 +205,7 @@ def remember(
     same = (handoff.boundary, handoff.outgoing, handoff.number, kind)
     again = sum((one.boundary, one.outgoing, one.number, one.kind) == same and not one.standing for one in before)
     one = _told(handoff, kind, handoff_identity(ticket_id, handoff, kind, again))
-    one = replace(one, late_at=statement.late_at, historic=historic)
+    one = replace(one, late_at=statement.late_at, historic=historic, anew=statement.anew)
     late_gone = statement.retracts is not None and statement.retracts.late_at and kind == "cancelled"
     if late_gone or statement.reason == ROTA_CHANGED:
         one = replace(one, standing=False)  # the miss stands, or it is proposed anew: nothing to be remembered

@@ -80,7 +80,7 @@ class _Row(msgspec.Struct, array_like=True):
     handoffs: tuple[Told, ...] = ()
     unsaid: tuple[Unsaid, ...] = ()
     judged_from: int | None = None
-    told_to: int | None = None
+    told_up_to: int | None = None
 
 
 _decode = msgspec.msgpack.Decoder(_Row).decode
@@ -149,7 +149,7 @@ def pack(ticket: Ticket, wake_at: int | None = None, version: int = VERSION, fac
         said.handoffs,
         unsaid_of(ticket),
         said.judged_from,
-        said.told_to,
+        said.told_up_to,
     )
     header = _HEADER.pack(version, _NEVER if wake_at is None else wake_at, _stamp(ticket.rules_digest))
     return header + _encode(row)
@@ -254,7 +254,7 @@ def read(data: bytes, ticket_id: str, rules_digest: str = "") -> tuple[Ticket, W
     ticket = Ticket(
         ticket_id,
         facts,
-        Record(row.warned, row.breached, row.rejudged_at, row.finished, row.handoffs, row.judged_from, row.told_to),
+        Record(row.warned, row.breached, row.rejudged_at, row.finished, row.handoffs, row.judged_from, row.told_up_to),
         rules_digest if is_judged_by(data, rules_digest) else f"stamp:{data[_STAMP].hex()}",
         row.fold,
         unsaid=row.unsaid,

@@ -14,7 +14,7 @@ from worker.sla.events import HandoffSignal, Tick
 from worker.sla.folds import Fold
 from worker.sla.history import Book, seen_at, settled
 from worker.sla.judged import Ticket, as_of
-from worker.sla.packets import Since, Told, plan, remember, signal
+from worker.sla.packets import Since, Statement, Told, plan, remember, signal
 from worker.sla.verdicts import Record
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 #: that nobody closes in half a year. Ten years would make a row that no changelog takes.
 TOLD_CAP = 1_800
 
-_BEGINNING_OF_TIME = -(2**61)
+#: Beyond all instants (UTC ms).
+END_OF_TIME = 2**61
+
+_BEGINNING_OF_TIME = -END_OF_TIME
 
 
 def handed_over(
@@ -61,8 +64,8 @@ def handed_over(
 
 class _Look:
     """The Book as of one instant after another. After months of silence hundreds of packets are written at once: each goes
-    on from where the one before it looked, where no fact lies between. Nobody's custody is looked at in it: years of boundaries
-    are not gone through again.
+    on from where the one before it looked, where no fact lies between. No packet asks for custody, so it is left out: years of
+    boundaries are not gone through again.
     """
 
     def __init__(self, ticket: Ticket, rules: Rules) -> None:
@@ -96,26 +99,41 @@ def without_oldest(said: Record) -> Record:
 
 
 def since(said: Record, fold: Fold | None) -> Since:
-    """From which boundaries on the rules in force judge: what is folded, or was too much, is no longer remembered."""
+    """From which boundaries on the rules in force judge.
+
+    What is folded, or was too much, is no longer remembered; what was before `rejudged_at` others judged, as far as they got.
+    """
     folded = None if fold is None else fold.until + 1
     forgotten = max([at for at in (folded, said.judged_from) if at is not None], default=_BEGINNING_OF_TIME)
     judged = forgotten if said.rejudged_at is None else max(forgotten, said.rejudged_at)
-    return Since(judged, judged if said.told_to is None else max(forgotten, said.told_to))
+    return Since(judged, judged if said.told_up_to is None else max(forgotten, said.told_up_to))
 
 
-def is_handed_over(book: Book) -> bool:
-    """Is there a boundary, past or to come, at which something was or will be told of this ticket?"""
+def untold(book: Book, said: Record, fold: Fold | None) -> list[Statement]:
+    """What is still to be told of handoffs of a ticket that stands as in `book`, and of which this was said."""
     custody = book.custody
-    return custody is not None and (custody.next_at is not None or custody.open is not None or bool(custody.past))
+    if custody is None or not (said.handoffs or custody.handoffs):
+        return []
+    return plan(said.handoffs, custody, END_OF_TIME, 0, since(said, fold))
 
 
-def told_after(said: Record, known_at: int, wake_at: int | None) -> Record:
-    """What was said, when a fact reached the bus at `known_at`, after which the ticket needs a look at `wake_at` (UTC ms).
+def told_after_look(said: Record, book: Book, pending: list[Statement]) -> Record:
+    """What was said, after a look at the ticket which left this `pending` (it settles, or the clock has not passed it)."""
+    next_at = None if book.custody is None else book.custody.next_at
+    return said if pending or next_at == said.told_up_to else replace(said, told_up_to=next_at)
 
-    Whoever had nothing to look at before the fact has nothing until that look; whoever is behind stays so.
+
+def told_after_fact(said: Record, book: Book, pending: list[Statement], known_at: int) -> Record:
+    """What was said, when a fact has reached the bus at `known_at` (UTC ms).
+
+    Whoever had nothing to tell before it has nothing until the next boundary; whoever is behind stays so.
     """
-    told_to = said.told_to
-    wake_at = known_at if wake_at is None else wake_at
-    if told_to is None:
-        return replace(said, told_to=wake_at)
-    return replace(said, told_to=max(wake_at, known_at)) if told_to >= known_at else said
+    told, next_at = said.told_up_to, None if book.custody is None else book.custody.next_at
+    if told is not None and told < known_at:
+        return said
+    if told is None:
+        instants = [one.at for one in pending]
+        next_at = min(instants if next_at is None else [*instants, next_at], default=None)
+    elif next_at is not None:
+        next_at = max(next_at, known_at)
+    return said if next_at == told else replace(said, told_up_to=next_at)

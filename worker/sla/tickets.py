@@ -20,15 +20,21 @@ from worker.sla.events import Event, HandoffSignal, Signal, Tick
 from worker.sla.folds import Fold, freeze
 from worker.sla.history import Book, Kept, opened, seen_at, step
 from worker.sla.judged import Ticket, book_of, cycles_of, judged_by
-from worker.sla.packets import plan
-from worker.sla.telling import handed_over, is_handed_over, since, told_after, without_oldest
+from worker.sla.packets import Statement, plan
+from worker.sla.telling import (
+    END_OF_TIME,
+    handed_over,
+    since,
+    told_after_fact,
+    told_after_look,
+    untold,
+    without_oldest,
+)
 from worker.sla.verdicts import Record, Speech, Warned, borne_out, is_closed_case, is_said, warning, was_warned
 
 if TYPE_CHECKING:
     from worker.sla.policies import Rules
 
-
-_END_OF_TIME = 2**61
 
 #: How many facts beyond the horizon are folded at once, so that folding costs little for each.
 FOLDED_AT_ONCE = 16
@@ -110,7 +116,7 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
         if kept is facts[index]:
             return Outcome(ticket, wake_at=_wake(ticket, rules), counts=(reason,), changed=False)
         facts, counts = (*facts[:index], *facts[index + 1 :]), (reason,)
-    latest = max([fact.known_at for fact in facts], default=-_END_OF_TIME)
+    latest = max([fact.known_at for fact in facts], default=-END_OF_TIME)
     if _beyond_horizon(ticket, event, rules):
         return Outcome(ticket, wake_at=_wake(ticket, rules), counts=("beyond_horizon",), changed=False)
     if event.known_at > latest:
@@ -131,9 +137,13 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
     if book is not None and _is_long(facts, rules):
         learned, folded = _shortened(learned, rules)
         counts = (*counts, *folded)
-    wake_at = _wake(learned, rules)
-    if book is not None and is_handed_over(book):
-        learned = replace(learned, said=told_after(learned.said, event.known_at, wake_at))
+    if learned.book is None:
+        return Outcome(learned, wake_at=_wake(learned, rules), counts=counts)
+    pending = untold(learned.book, learned.said, learned.fold)
+    wake_at = _looked_at(learned.book, learned.said, pending, rules, 0)
+    after = told_after_fact(learned.said, learned.book, pending, event.known_at)
+    if after is not learned.said:
+        learned = replace(learned, said=after)
     return Outcome(learned, wake_at=wake_at, counts=counts, kept=_newly_kept(ticket.book, book))
 
 
@@ -270,7 +280,7 @@ def _owing_anew(ticket: Ticket, facts: tuple[Event, ...], event: Event, rules: R
     """
     said = replace(ticket.said, warned=tuple(w for w in ticket.said.warned if w.owed is None))
     known: tuple[Event, ...] = ()
-    latest, book = -_END_OF_TIME, None if ticket.fold is None else book_of((), ticket.fold, rules)
+    latest, book = -END_OF_TIME, None if ticket.fold is None else book_of((), ticket.fold, rules)
     for fact in sorted((*facts, event), key=lambda f: (f.known_at, f.occurred_at, f.event_id)):
         if fact.known_at > latest:
             latest, said = fact.known_at, _owing(ticket.ticket_id, said, book, fact.known_at, rules)
@@ -304,10 +314,10 @@ def _tick(ticket: Ticket, tick: Tick, rules: Rules) -> Outcome:
         return Outcome(None, speech.signals, packets, counts=("forgotten",), historic=historic)
     is_silent = not speech.changed and told is ticket.said.handoffs
     said = ticket.said if is_silent else without_oldest(speech.record_after(told))
-    wake_at = _looked_at(ticket, now, said, rules, tick.settle)
-    if is_handed_over(now) and said.told_to != wake_at:
-        said = replace(said, told_to=wake_at)
-    elif is_silent:
+    pending = untold(now, said, ticket.fold)
+    wake_at = _looked_at(now, said, pending, rules, tick.settle)
+    said = told_after_look(said, now, pending)
+    if said is ticket.said:
         return Outcome(ticket, wake_at=wake_at, changed=False)
     return Outcome(replace(ticket, said=said), speech.signals, packets, wake_at, historic=historic)
 
@@ -316,11 +326,11 @@ def _wake(ticket: Ticket, rules: Rules) -> int | None:
     """When the ticket next needs a look, on what is known: the earliest mark, due, debt, or its end."""
     if ticket.book is None:
         return min(fact.known_at for fact in ticket.facts) + rules.orphan_ms
-    return _looked_at(ticket, ticket.book, ticket.said, rules, 0)
+    return _looked_at(ticket.book, ticket.said, untold(ticket.book, ticket.said, ticket.fold), rules, 0)
 
 
-def _looked_at(ticket: Ticket, book: Book, record: Record, rules: Rules, settle: int) -> int | None:
-    """When a ticket next needs a look that stands as in `book`, and of which `record` was said."""
+def _looked_at(book: Book, record: Record, pending: list[Statement], rules: Rules, settle: int) -> int | None:
+    """When a ticket next needs a look that stands as in `book`, of which `record` was said, and this is to be told of handoffs."""
     at = book.next_at
     for timer in cycles_of(book):
         if record.finished and is_closed_case(record, timer):
@@ -336,13 +346,12 @@ def _looked_at(ticket: Ticket, book: Book, record: Record, rules: Rules, settle:
     for old in record.breached:
         if old.standing and not borne_out(book, old):
             at = _sooner(at, old.due)
-    if book.custody is not None and (record.handoffs or book.custody.handoffs):
-        for statement in plan(record.handoffs, book.custody, _END_OF_TIME, 0, since(record, ticket.fold)):
-            if statement.at >= _END_OF_TIME - 1:  # late evidence: as soon as the clock has passed it
-                at = _sooner(at, book.last[0])
-            else:
-                judged = statement.kind in ("completed", "missed", "escalated")  # not before the boundary settles
-                at = _sooner(at, max(statement.at, statement.handoff.boundary + settle) if judged else statement.at)
+    for statement in pending:
+        if statement.at >= END_OF_TIME - 1:  # late evidence: as soon as the clock has passed it
+            at = _sooner(at, book.last[0])
+        else:
+            judged = statement.kind in ("completed", "missed", "escalated")  # not before the boundary settles
+            at = _sooner(at, max(statement.at, statement.handoff.boundary + settle) if judged else statement.at)
     ended = book.merged_at if book.merged_at is not None else book.closed_at
     return at if ended is None else _sooner(at, ended + rules.forget_ms)
 
