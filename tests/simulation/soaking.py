@@ -44,6 +44,7 @@ class Figures:
             ("fence", "lanes fenced by others"),
             ("rebalances", "rebalances"),
             ("reloads", "reloads of rules"),
+            ("upgrade", "  of them with nobody at work"),
             ("lost_request", "requests lost"),
             ("lost_answer", "answers lost"),
             ("slow", "requests of seconds"),

@@ -234,14 +234,23 @@ class _World:
                     self.ahead = max(self.ahead, process.skew)
 
     async def _reload(self) -> None:
-        """In two runs of five: other rules, once or more, now and then two within a second."""
+        """In two runs of five: other rules, once or more, now and then two within a second; or after an outage of all workers."""
         dice = random.Random(f"reloads of {self.seed}")
         while dice.random() < (0.6 if self.reloads else 0.4):
             await asyncio.sleep(dice.choice((0.3, dice.uniform(0, self.length / 2))))
             self.reloads += 1
             self.rules = rules(self.law, self.reloads)
+            if dice.random() < 0.2:
+                self._upgrade(dice.choice((5.0, 80.0)))
             for member in self.members:
                 member.lanes.adopt(self.rules)
+
+    def _upgrade(self, seconds: float) -> None:
+        """Nobody works for so long, which may be longer than a lead; who comes then has the rules of then."""
+        for member in list(self.members):
+            self.kill(member.process)
+        self.restarts = [self.loop.time() + seconds] * len(self.restarts)
+        self.troubles.happened["upgrade"] += 1
 
     def _thaw(self, process: Process) -> None:
         if not process.dead:
