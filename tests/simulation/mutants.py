@@ -80,7 +80,7 @@ MUTANTS = (
     _desk("says parts of shift reports again", "position.pack(self.position)",
           "position.pack(replace(self.position, reported=(self.position.reported or 0) - 300_000))"),
     _desk("forgets which shifts it told of", "position.pack(self.position)", "position.pack(replace(self.position, reported=None))"),
-    _desk("takes a part twice", "if record.offset > before.offset:", "if True:"),
+    _desk("takes a part twice", "if record.offset > before.offset:", "if True:", 70),
     _desk("forgets the parts that it has", "        rows += flush.notes\n", "", 150),
     _lane("tells of a shift before it is over", "say_parts(flush, self.number, until)", "say_parts(flush, self.number, until + 9000)", 45),
     _desk("says what it foresaw of a row that has changed", "self._foresight.take(key, self.rows.get(key), until)",
@@ -96,7 +96,7 @@ MUTANTS = (
     _opening("begins with reports anew", "await begin(loaded.position)", "await begin(replace(loaded.position, reported=None))"),
     _opening("trusts what it parked", "    for key, row in pages.rows.items():", "    for key, row in ():"),
     _opening("forgets who needs a look", "in looks if at is not None]", "in looks if at is None]"),
-    Mutant("waits for a farewell", ledger, "await let_go(consumer.stop)", "await consumer.stop()", ledger, ("_consumer",)),
+    Mutant("waits for a farewell", ledger, "await let_go(consumer.stop)", "await consumer.stop()", ledger, ("_consumer",), seed=80),
 )  # fmt: skip
 
 HARMLESS = (
