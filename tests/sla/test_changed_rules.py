@@ -43,9 +43,9 @@ def today(clock: str) -> str:
 class Story:
     """One ticket, in a row between all that happens to it, as after a restart."""
 
-    def __init__(self, law: Rules = OLD) -> None:
+    def __init__(self, law: Rules = OLD, **more: Any) -> None:
         self.law = law
-        self._row = pack(opened(law))
+        self._row = pack(opened(law, **more))
         self._facts = 0
 
     def rules(self, law: Rules) -> Story:
@@ -103,6 +103,43 @@ def test_they_are_told_once_also_where_the_rules_change_again_before_anybody_loo
     story.rules(AGAIN).hears("08:10", status="open")
     assert story.looks("08:15", "08:16") == MISSED
     assert story.rules(OLD).looks("08:20", "10:00") == []
+
+
+@pytest.mark.parametrize("facts", [("12:00", "06:10"), ("06:10", "12:00")])
+@pytest.mark.parametrize("changed", [0, 1, 2])
+def test_they_are_told_whichever_source_is_read_first(facts: tuple[str, ...], changed: int) -> None:
+    story = Story()
+    story.looks("05:00")
+    for number, at in enumerate(facts):
+        story.rules(SAME if number >= changed else OLD).hears(at, status="open")
+    told = story.rules(SAME).looks("12:20")
+    assert told == [*MISSED, "proposed 11:30", "missed 11:30", "escalated 11:30"]
+
+
+@pytest.mark.parametrize("facts", [("09:00", "06:10"), ("06:10", "09:00")])
+@pytest.mark.parametrize("law", [OLD, SAME])
+def test_they_are_told_also_where_the_ticket_became_critical_in_the_outage(facts: tuple[str, ...], law: Rules) -> None:
+    story = Story()
+    story.hears("01:30", severity="L3").looks("05:00")
+    story.rules(law)
+    for at in facts:
+        story.hears(at, **({"severity": "L1"} if at == "06:10" else {"status": "open"}))
+    assert story.rules(SAME).looks("10:00") == MISSED
+
+
+def test_they_are_told_also_where_late_evidence_shows_them_after_the_first_look() -> None:
+    """Sao Paulo has the ticket and opens before 15:00; Bengaluru, which took it late after all, does not."""
+    laws = []
+    for law in (OLD, SAME):
+        story = Story(region="br", occurred_at="2026-05-12T13:45:00Z")
+        story.looks("05:00")
+        told = story.rules(law).looks("15:15")
+        assert not [one for one in told if "15:00" in one]
+        handoff = {"acknowledged_by": "bengaluru", "boundary": today("07:00")}
+        told += story.hears("07:46", known="15:49", handoff=handoff).looks("15:50")
+        assert "missed 15:00" in told
+        laws.append(told)
+    assert laws[0] == laws[1]
 
 
 def test_late_evidence_overturns_what_these_rules_told_of_the_outage() -> None:

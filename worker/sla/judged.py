@@ -68,8 +68,18 @@ def judged_by(ticket: Ticket, rules: Rules, at: int) -> Ticket:
         handoffs=tuple([replace(one, anew=False) if one.anew else one for one in ticket.said.handoffs]),
         judged_from=ticket.said.judged_from,
         told_up_to=ticket.said.told_up_to,
+        untold_from=_untold_from(ticket),
     )
     return Ticket(ticket.ticket_id, ticket.facts, said, rules.digest, ticket.fold, book)
+
+
+def _untold_from(ticket: Ticket) -> int | None:
+    """From when on the rules that judged the ticket told of no boundary, but for what is remembered; of a ticket that was not
+    critical after its last fact that is this fact.
+    """
+    if ticket.said.told_up_to is None and ticket.facts:
+        return ticket.facts[-1].occurred_at
+    return ticket.said.told_up_to
 
 
 def book_of(facts: tuple[Event, ...], base: Fold | None, rules: Rules) -> Book | None:

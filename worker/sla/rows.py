@@ -81,6 +81,7 @@ class _Row(msgspec.Struct, array_like=True):
     unsaid: tuple[Unsaid, ...] = ()
     judged_from: int | None = None
     told_up_to: int | None = None
+    untold_from: int | None = None
 
 
 _decode = msgspec.msgpack.Decoder(_Row).decode
@@ -150,6 +151,7 @@ def pack(ticket: Ticket, wake_at: int | None = None, version: int = VERSION, fac
         unsaid_of(ticket),
         said.judged_from,
         said.told_up_to,
+        said.untold_from,
     )
     header = _HEADER.pack(version, _NEVER if wake_at is None else wake_at, _stamp(ticket.rules_digest))
     return header + _encode(row)
@@ -254,7 +256,16 @@ def read(data: bytes, ticket_id: str, rules_digest: str = "") -> tuple[Ticket, W
     ticket = Ticket(
         ticket_id,
         facts,
-        Record(row.warned, row.breached, row.rejudged_at, row.finished, row.handoffs, row.judged_from, row.told_up_to),
+        Record(
+            row.warned,
+            row.breached,
+            row.rejudged_at,
+            row.finished,
+            row.handoffs,
+            row.judged_from,
+            row.told_up_to,
+            row.untold_from,
+        ),
         rules_digest if is_judged_by(data, rules_digest) else f"stamp:{data[_STAMP].hex()}",
         row.fold,
         unsaid=row.unsaid,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from worker.sla.events import HandoffSignal, Tick
+from worker.sla.events import Event, HandoffSignal, Tick
 from worker.sla.folds import Fold
 from worker.sla.history import Book, seen_at, settled
 from worker.sla.judged import Ticket, as_of
@@ -106,7 +106,7 @@ def since(said: Record, fold: Fold | None) -> Since:
     folded = None if fold is None else fold.until + 1
     forgotten = max([at for at in (folded, said.judged_from) if at is not None], default=_BEGINNING_OF_TIME)
     judged = forgotten if said.rejudged_at is None else max(forgotten, said.rejudged_at)
-    return Since(judged, judged if said.told_up_to is None else max(forgotten, said.told_up_to))
+    return Since(judged, judged if said.untold_from is None else max(forgotten, said.untold_from))
 
 
 def untold(book: Book, said: Record, fold: Fold | None) -> list[Statement]:
@@ -123,17 +123,20 @@ def told_after_look(said: Record, book: Book, pending: list[Statement]) -> Recor
     return said if pending or next_at == said.told_up_to else replace(said, told_up_to=next_at)
 
 
-def told_after_fact(said: Record, book: Book, pending: list[Statement], known_at: int) -> Record:
-    """What was said, when a fact has reached the bus at `known_at` (UTC ms).
+def told_after_fact(said: Record, book: Book, fact: Event, *, is_latest: bool) -> Record:
+    """What was said, when this fact was read; `is_latest`: none that reached the bus after it was read before it.
 
     Whoever had nothing to tell before it has nothing until the next boundary; whoever is behind stays so.
     """
-    told, next_at = said.told_up_to, None if book.custody is None else book.custody.next_at
-    if told is not None and told < known_at:
+    custody, told = book.custody, said.told_up_to
+    if custody is None:
         return said
-    if told is None:
-        instants = [one.at for one in pending]
+    next_at = custody.next_at
+    if told is None:  # what there is to tell begins with this fact
+        instants = [one.proposed_at for one in custody.handoffs if one.proposed_at >= fact.occurred_at]
         next_at = min(instants if next_at is None else [*instants, next_at], default=None)
+    elif told < fact.known_at or not is_latest:
+        return said
     elif next_at is not None:
-        next_at = max(next_at, known_at)
+        next_at = max(next_at, fact.known_at)
     return said if next_at == told else replace(said, told_up_to=next_at)

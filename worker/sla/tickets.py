@@ -141,7 +141,7 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
         return Outcome(learned, wake_at=_wake(learned, rules), counts=counts)
     pending = untold(learned.book, learned.said, learned.fold)
     wake_at = _looked_at(learned.book, learned.said, pending, rules, 0)
-    after = told_after_fact(learned.said, learned.book, pending, event.known_at)
+    after = told_after_fact(learned.said, learned.book, event, is_latest=event.known_at >= latest)
     if after is not learned.said:
         learned = replace(learned, said=after)
     return Outcome(learned, wake_at=wake_at, counts=counts, kept=_newly_kept(ticket.book, book))

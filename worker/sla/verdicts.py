@@ -62,6 +62,7 @@ class Breached(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Record(msgspec.Struct, frozen=True, gc=False):
     """What was said of a ticket. When the rules changed, at `rejudged_at` (UTC ms), cycles in `finished`
     (metric, arming event) keep the verdict they had. `judged_from`: boundaries before it are no longer remembered.
+    `untold_from`: from then on the rules before these had told nothing of boundaries, unless it is remembered.
     `told_up_to`: of a critical ticket, all that there was to tell of handoffs before it is told, by whatever rules; None: nothing is to come.
     """
 
@@ -72,6 +73,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     handoffs: tuple[Told, ...] = ()
     judged_from: int | None = None
     told_up_to: int | None = None
+    untold_from: int | None = None
 
 
 def was_warned(warned: Iterable[Warned], timer: Timer, mark: Mark) -> bool:
