@@ -259,6 +259,17 @@ PAUSED = replace(MISSED, state="cancelled", ended_at=900, reason="paused")
 ESCALATED = replace(MISSED, state="escalated", escalated_at=1100)
 
 
+def told_once(before: tuple[str, ...], facts: tuple[Handoff, ...], since: Since) -> list[str]:
+    """What is told of these facts where this was told before; then all of it was told."""
+    known = tuple(as_told(words) for words in before)
+    found = plan(known, custody(*facts), 2000, 0, since)
+    after = known
+    for statement in found:
+        after, _ = remember(after, statement, "T1", historic=False)
+    assert plan(after, custody(*facts), 2000, 0, since) == []
+    return [words(statement) for statement in found]
+
+
 @pytest.mark.parametrize(
     ("before", "facts", "expected"),
     [
@@ -295,13 +306,7 @@ ESCALATED = replace(MISSED, state="escalated", escalated_at=1100)
 def test_what_is_told_is_the_difference(
     before: tuple[str, ...], facts: tuple[Handoff, ...], expected: list[str]
 ) -> None:
-    known = tuple(as_told(words) for words in before)
-    found = plan(known, custody(*facts), 2000, 0, Since(0, 0))
-    assert [words(statement) for statement in found] == expected
-    after = known
-    for statement in found:
-        after, _ = remember(after, statement, "T1", historic=False)
-    assert plan(after, custody(*facts), 2000, 0, Since(0, 0)) == []  # all of it was told
+    assert told_once(before, facts, Since(0, 0)) == expected
 
 
 @pytest.mark.parametrize(
@@ -335,13 +340,7 @@ def test_what_is_told_is_the_difference(
 def test_of_boundaries_that_other_rules_judged_only_what_was_left_open_is_told(
     before: tuple[str, ...], facts: tuple[Handoff, ...], expected: list[str]
 ) -> None:
-    known = tuple(as_told(words) for words in before)
-    found = plan(known, custody(*facts), 2000, 0, Since(1001, 1001))
-    assert [words(statement) for statement in found] == expected
-    after = known
-    for statement in found:
-        after, _ = remember(after, statement, "T1", historic=False)
-    assert plan(after, custody(*facts), 2000, 0, Since(1001, 1001)) == []
+    assert told_once(before, facts, Since(1001, 1001)) == expected
 
 
 @pytest.mark.parametrize(
@@ -360,13 +359,7 @@ def test_of_boundaries_that_other_rules_judged_only_what_was_left_open_is_told(
 def test_of_a_boundary_in_an_outage_new_rules_tell_all_where_others_told_nothing(
     before: tuple[str, ...], facts: tuple[Handoff, ...], expected: list[str]
 ) -> None:
-    known = tuple(as_told(words) for words in before)
-    found = plan(known, custody(*facts), 2000, 0, Since(1001, 1000))
-    assert [words(statement) for statement in found] == expected
-    after = known
-    for statement in found:
-        after, _ = remember(after, statement, "T1", historic=False)
-    assert plan(after, custody(*facts), 2000, 0, Since(1001, 1000)) == []
+    assert told_once(before, facts, Since(1001, 1000)) == expected
 
 
 def test_of_a_critical_ticket_that_is_years_old_the_last_boundaries_are_remembered() -> None:

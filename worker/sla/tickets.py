@@ -137,13 +137,10 @@ def _learn(ticket: Ticket, event: Event, rules: Rules) -> Outcome:
     if book is not None and _is_long(facts, rules):
         learned, folded = _shortened(learned, rules)
         counts = (*counts, *folded)
-    if learned.book is None:
-        return Outcome(learned, wake_at=_wake(learned, rules), counts=counts)
-    pending = untold(learned.book, learned.said, learned.fold)
-    wake_at = _looked_at(learned.book, learned.said, pending, rules, 0)
-    after = told_after_fact(learned.said, learned.book, event, is_latest=event.known_at >= latest)
-    if after is not learned.said:
-        learned = replace(learned, said=after)
+    wake_at = _wake(learned, rules)
+    if learned.book is not None:
+        said = told_after_fact(learned.said, learned.book, event, is_latest=event.known_at >= latest)
+        learned = learned if said is learned.said else replace(learned, said=said)
     return Outcome(learned, wake_at=wake_at, counts=counts, kept=_newly_kept(ticket.book, book))
 
 
